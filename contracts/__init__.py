@@ -1,0 +1,1 @@
+"""The shared language of the services: names and data, no I/O."""

@@ -1,0 +1,68 @@
+"""The JetStream streams, consumers and key-value buckets, as data; `services.runtime.bus.declare` creates them."""
+
+from typing import Final
+
+from msgspec import Struct
+
+from contracts import subjects
+
+ACK_WAIT_SECONDS: Final = 30.0
+"""How long an unrenewed lease on a session lasts: after this the command is delivered to another worker."""
+
+
+class Stream(Struct, frozen=True):
+    """One stream. `republish_to` is where stored messages are sent again, with `>` for the rest of the subject."""
+
+    name: str
+    subjects: tuple[str, ...]
+    work_queue: bool = False
+    republish_to: str | None = None
+    duplicate_window_seconds: float = 120.0
+    max_msg_bytes: int = 1024 * 1024
+
+
+class Consumer(Struct, frozen=True):
+    """One durable pull consumer with explicit acknowledgement."""
+
+    stream: str
+    durable: str
+    filter_subject: str
+    ack_wait_seconds: float
+    max_ack_pending: int
+
+
+class Bucket(Struct, frozen=True):
+    """One key-value bucket; values age out after `ttl_seconds`, if given."""
+
+    name: str
+    ttl_seconds: float | None = None
+
+
+COMMANDS: Final = Stream(name="COMMANDS", subjects=(subjects.OPEN_SESSION,), work_queue=True)
+SESSIONS: Final = Stream(name="SESSIONS", subjects=(subjects.ALL_EVENTS,), republish_to=subjects.ALL_LIVE)
+
+SSH_WORKERS: Final = Consumer(
+    stream=COMMANDS.name,
+    durable="ssh-workers",
+    filter_subject=subjects.OPEN_SESSION,
+    ack_wait_seconds=ACK_WAIT_SECONDS,
+    max_ack_pending=100_000,
+)
+AUDIT: Final = Consumer(
+    stream=SESSIONS.name,
+    durable="audit",
+    filter_subject=subjects.ALL_EVENTS,
+    ack_wait_seconds=60.0,
+    max_ack_pending=50_000,
+)
+
+LIVE: Final = Bucket(name="live", ttl_seconds=60.0)
+ORGANIZATIONS: Final = Bucket(name="organizations")
+USERS: Final = Bucket(name="users")
+MACHINES: Final = Bucket(name="machines")
+TOKENS: Final = Bucket(name="tokens")
+TICKETS: Final = Bucket(name="tickets", ttl_seconds=24 * 3600.0)
+
+STREAMS: Final = (COMMANDS, SESSIONS)
+CONSUMERS: Final = (SSH_WORKERS, AUDIT)
+BUCKETS: Final = (LIVE, ORGANIZATIONS, USERS, MACHINES, TOKENS, TICKETS)

@@ -1,0 +1,1 @@
+"""The service that owns SSH sessions: the only writer of a session's events."""

@@ -1,0 +1,58 @@
+"""Wires the worker: opens things in order, closes them in reverse."""
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from contracts.streams import COMMANDS, LIVE, SSH_WORKERS
+from faststream import AckPolicy, FastStream
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from nats.aio.msg import Msg
+
+from services.runtime import bus
+from services.ssh_worker.owner import Bus
+from services.ssh_worker.settings import WorkerSettings
+from services.ssh_worker.worker import Worker
+
+PULL_SECONDS = 30.0
+"""How long one request for a command waits at the server before it is made again."""
+
+
+def make_app(settings: WorkerSettings) -> FastStream:
+    """The worker as an application; `run()` it."""
+    name = settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
+    broker = NatsBroker(**bus.connect_options(settings, f"ssh-worker {name}"))
+    worker: Worker
+
+    @broker.subscriber(
+        SSH_WORKERS.filter_subject,
+        stream=JStream(COMMANDS.name, declare=False),
+        durable=SSH_WORKERS.durable,
+        pull_sub=PullSub(batch_size=1, timeout=PULL_SECONDS),
+        ack_policy=AckPolicy.MANUAL,
+        decoder=_raw,
+    )
+    async def open_session(message: NatsMessage) -> None:
+        """A command from the work queue; not acknowledged before its session has ended."""
+        assert isinstance(message.raw_message, Msg), "a pull subscriber gets single messages"
+        await worker.claim(message.raw_message)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        nonlocal worker
+        nats = await bus.connect(settings, f"ssh-worker {name}")
+        try:
+            jetstream = nats.jetstream()
+            await bus.declare(jetstream, settings)
+            worker = Worker(Bus(nats, jetstream, await bus.bucket(jetstream, LIVE)), settings, name)
+            yield
+            await worker.drain()
+        finally:
+            await nats.drain()
+
+    return FastStream(broker, lifespan=lifespan, on_shutdown=[lambda: worker.stop_claiming()])
+
+
+async def _raw(message: NatsMessage) -> bytes:
+    return bytes(message.body)
