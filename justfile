@@ -1,0 +1,65 @@
+set positional-arguments
+
+# Lists every task.
+default:
+    @just --list --unsorted
+
+# Makes .venv as the lock says; does nothing when it is so already.
+setup:
+    #!/bin/sh
+    set -eu
+    wanted="$(cat requirements.lock pyproject.toml .python-version | sha256sum)"
+    [ "$(cat .venv/installed 2>/dev/null || true)" = "$wanted" ] && exit 0
+    [ -x .venv/bin/python ] || uv venv --quiet .venv || uv venv --quiet --no-config --python '>=3.12' .venv
+    uv pip sync --quiet --require-hashes requirements.lock
+    uv pip install --quiet --no-deps --no-build-isolation --editable .
+    echo "$wanted" >.venv/installed
+
+# Starts the whole system on this machine: NATS, ClickHouse, the three services and a demo machine. Ctrl-C stops it.
+up *args: setup
+    @exec vsay up "$@"
+
+# Installs the Debian packages that tests need, where it may; elsewhere tests say what they miss and are skipped.
+test-packages:
+    #!/bin/sh
+    missing=""
+    for package in $(grep -v '^#' tests/debian-packages.txt); do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+    done
+    [ -z "$missing" ] && exit 0
+    if [ "$(id -u)" = 0 ]; then as_root=""; elif sudo -n true 2>/dev/null; then as_root="sudo"; else
+        echo "not root, so these are not installed and their tests are skipped:$missing"; exit 0; fi
+    export DEBIAN_FRONTEND=noninteractive
+    $as_root apt-get update -qq && $as_root apt-get install -qq -y --no-install-recommends $missing >/dev/null \
+        || echo "could not install, their tests are skipped:$missing"
+
+# Format, lint, types, imports, and whether the generated documents are up to date.
+check: setup
+    ruff format --check .
+    ruff check .
+    mypy
+    lint-imports
+    python -m deploy.documents --check
+
+# Everything that must hold: the checks, then every test.
+test *args: setup test-packages check
+    pytest "$@"
+
+# Formats the code and mends what ruff can mend.
+format: setup
+    ruff format .
+    ruff check --fix .
+
+# Writes the generated documents: docs/settings.md, docs/openapi.json, docs/terminal-protocol.schema.json.
+documents: setup
+    python -m deploy.documents
+
+# Measures; see benchmarks/README.md.
+bench name *args: setup
+    @shift; python -m "benchmarks.{{name}}" "$@"
+
+# Makes the lock anew from pyproject.toml; `just lock --upgrade` takes newer versions.
+lock *args:
+    uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+        --python-version 3.12 --group stack --group dev pyproject.toml --output-file requirements.lock "$@"
+    just setup
