@@ -27,6 +27,7 @@ class ErrorCode(StrEnum):
     AUTH_TIMEOUT = "auth_timeout"
     INVALID_TICKET = "invalid_ticket"
     OBSERVERS_CANNOT_TYPE = "observers_cannot_type"
+    NOT_ATTACHED = "not_attached"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -195,6 +196,8 @@ class SessionLogs(Struct, frozen=True):
 
     session_id: SessionId
     logs: list[LogEntry]
+    complete: bool = True
+    """False when ClickHouse had not yet everything that was recorded when the logs were asked for."""
 
 
 class MachineUsage(Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from contracts.ids import Cells, DisplayName, MachineId, Name, Seq, UserId, Utc, ViewerId
+from contracts.ids import Cells, DisplayName, MachineId, Seq, UserId, Utc, ViewerId
 
 
 class Role(StrEnum):

@@ -7,13 +7,14 @@ number is found by bisection over the stream's sequence, and reading begins a li
 from collections.abc import AsyncIterator
 from typing import Final
 
-from contracts import subjects, wire
-from contracts.streams import SESSIONS
-from contracts.wire import Recorded
 from msgspec import Struct
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RawStreamMsg
 from nats.js.errors import NotFoundError
+
+from contracts import subjects, wire
+from contracts.streams import SESSIONS
+from contracts.wire import Recorded
 
 DISORDER_EVENTS_MAX: Final = 256
 """How far an event that was published again can lie behind its place; above any writer's window."""

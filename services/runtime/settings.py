@@ -33,7 +33,10 @@ class StreamSettings(NatsSettings, frozen=True, kw_only=True):
     stream_replicas: Annotated[int, Meta(description="JetStream replicas of streams and buckets.", ge=1, le=5)] = 1
     stream_bytes_max: Annotated[
         int,
-        Meta(description="Size of stream SESSIONS in bytes. When it is full, sessions stall until ClickHouse has caught up.", ge=1_000_000),
+        Meta(
+            description="Size of stream SESSIONS in bytes. When it is full, sessions stall until ClickHouse has caught up.",
+            ge=1_000_000,
+        ),
     ] = 20_000_000_000
 
 
@@ -43,7 +46,9 @@ class ClickHouseSettings(Struct, frozen=True, kw_only=True):
     clickhouse_url: Annotated[str, Meta(description="HTTP interface of ClickHouse.")] = "http://127.0.0.1:8123"
     clickhouse_user: Annotated[str, Meta(description="ClickHouse user.")] = "default"
     clickhouse_password: Annotated[str, Meta(description="Password of the ClickHouse user.")] = ""
-    clickhouse_database: Annotated[str, Meta(description="Database that holds all our tables.", pattern="^[a-z_][a-z0-9_]*$")] = "vsay"
+    clickhouse_database: Annotated[str, Meta(description="Database that holds all our tables.", pattern="^[a-z_][a-z0-9_]*$")] = (
+        "vsay"
+    )
 
 
 class Variable(Struct, frozen=True):

@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from contracts import subjects, wire
-from contracts.wire import Recorded
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from contracts import subjects, wire
+from contracts.wire import Recorded
 from services.runtime.record import Record
 from services.session_api.gateway import Gateway
 from services.session_api.history import History

@@ -8,6 +8,10 @@ from secrets import token_hex
 from typing import Any, Final
 
 import msgspec
+from litestar import WebSocket, websocket
+from litestar.exceptions import WebSocketDisconnect
+from nats.errors import Error as NatsError
+
 from contracts import commands
 from contracts.api import ErrorCode
 from contracts.commands import Attach, Attached, Attendant, Credit, Detach, Input, Refused, Resize
@@ -37,10 +41,6 @@ from contracts.terminal import (
     WaitingMessage,
 )
 from contracts.wire import Recorded, UndecodableError
-from litestar import WebSocket, websocket
-from litestar.exceptions import WebSocketDisconnect
-from nats.errors import Error as NatsError
-
 from services.runtime.record import Record
 from services.session_api.feed import Feed
 from services.session_api.gateway import Gateway, GatewayUnavailableError, NoOwnerError
@@ -85,9 +85,12 @@ class OpenSockets:
     def __init__(self, per_user_max: int) -> None:
         self._per_user_max = per_user_max
         self._viewers: dict[Viewer, str] = {}
+        self.closing = False
 
     def add(self, viewer: "Viewer", user_id: str) -> None:
-        """Raises `ClosingError` when the user has too many."""
+        """Raises `ClosingError` when the user has too many, or this process is about to stop."""
+        if self.closing:
+            raise ClosingError(Close.SERVICE_RESTART, ErrorCode.UNAVAILABLE, "the gateway restarts: connect again")
         if sum(owner == user_id for owner in self._viewers.values()) >= self._per_user_max:
             message = f"at most {self._per_user_max} sockets a user at one gateway"
             raise ClosingError(Close.TOO_MANY, ErrorCode.TOO_MANY_SOCKETS, message)
@@ -99,6 +102,7 @@ class OpenSockets:
 
     async def say_goodbye(self) -> None:
         """Tell every client to connect again elsewhere, and close with 1012."""
+        self.closing = True
         await asyncio.gather(*(viewer.restart() for viewer in list(self._viewers)), return_exceptions=True)
 
 
@@ -250,9 +254,7 @@ class Viewer:
     async def _begin(self, attached: Attached) -> None:
         resumed = self._auth.resume_from is not None and attached.screen is None
         await self._send(
-            ReadyMessage(
-                self._session_id, self._ticket.role, attached.from_seq, attached.cols, attached.rows, resumed=resumed
-            )
+            ReadyMessage(self._session_id, self._ticket.role, attached.from_seq, attached.cols, attached.rows, resumed=resumed)
         )
         self._viewers_known_seq = attached.head_seq
         self._viewers = {viewer.viewer_id: viewer for viewer in attached.viewers}
@@ -444,4 +446,6 @@ class Viewer:
 
 
 _OUTPUT: Final = str(OutputProduced.__struct_config__.tag)
-_SHOWN: Final = frozenset(str(kind.__struct_config__.tag) for kind in (TerminalResized, ViewerAttached, ViewerDetached, SessionEnded))
+_SHOWN: Final = frozenset(
+    str(kind.__struct_config__.tag) for kind in (TerminalResized, ViewerAttached, ViewerDetached, SessionEnded)
+)

@@ -5,11 +5,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from contracts.streams import COMMANDS, LIVE, SSH_WORKERS
 from faststream import AckPolicy, FastStream
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.msg import Msg
 
+from contracts.streams import COMMANDS, LIVE, SSH_WORKERS
 from services.runtime import bus
 from services.ssh_worker.owner import Bus
 from services.ssh_worker.settings import WorkerSettings

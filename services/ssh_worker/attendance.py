@@ -3,8 +3,9 @@
 from collections import deque
 from typing import Final
 
-from contracts.events import Role
 from msgspec import Struct
+
+from contracts.events import Role
 
 CREDIT_BYTES_MAX: Final = 128 * 1024
 """Output that may be on its way to the driver: published, stored, and not yet written to its socket."""

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 import asyncssh
-from contracts.directory import Machine
-from contracts.events import ConnectError
 from msgspec import Struct
 
+from contracts.directory import Machine
+from contracts.events import ConnectError
 from services.ssh_worker.credentials import Credential
 
 SSH_WINDOW_BYTES: Final = 64 * 1024

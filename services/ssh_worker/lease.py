@@ -9,9 +9,10 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from contracts.streams import ACK_WAIT_SECONDS
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+
+from contracts.streams import ACK_WAIT_SECONDS
 
 log = logging.getLogger(__name__)
 

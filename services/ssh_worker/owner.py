@@ -3,38 +3,36 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import terminal
-from contracts import commands, live, subjects
-from contracts.commands import Attach, Attached, Attendant, Credit, Detach, Done, Input, OpenSession, Refused, Reply, Resize, Screen
-from contracts.events import ConnectError, EndReason, Role, SessionEnded
-from contracts.live import LiveSession, LiveState
-from contracts.subjects import Request
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
 from nats.js.kv import KeyValue
 
+import terminal
+from contracts import commands, subjects
+from contracts.commands import Attach, Attached, Attendant, Credit, Detach, Done, Input, OpenSession, Refused, Reply, Resize, Screen
+from contracts.events import ConnectError, EndReason, Role, SessionEnded
+from contracts.subjects import Request
 from services.runtime.record import Record, Stored
 from services.ssh_worker import credentials
 from services.ssh_worker.attendance import Attendance
 from services.ssh_worker.connection import FRAME_BYTES_MAX, ConnectFailedError, Shell, Timeouts, open_shell
+from services.ssh_worker.keyboard import Keyboard
 from services.ssh_worker.lease import Lease, LeaseLostError
+from services.ssh_worker.live_view import LiveView
 from services.ssh_worker.recorder import NotOwnerError, Position, Recorder, RecordUnavailableError
 from services.ssh_worker.session import (
     AttachAsked,
     Claimed,
-    ConnectFailed,
     Connected,
+    ConnectFailed,
     Happening,
     Observed,
     OutputArrived,
@@ -59,9 +57,6 @@ PARK_SECONDS: Final = 30.0
 
 HOUSEKEEPING_SECONDS: Final = 5.0
 LIVE_REFRESH_SECONDS: Final = 15.0
-
-TYPING_REQUESTS_MAX: Final = 64
-"""Inputs and resizes that wait for the machine to read; a viewer sends one at a time."""
 
 VIEWERS_MAX: Final = 64
 """Of one session at a time."""
@@ -99,13 +94,11 @@ class Owner:
         self._recording = asyncio.Lock()
         self._wake = asyncio.Event()
         self._recorder = self._recorder_at(None)
-        self._typing: deque[tuple[Msg, Input | Resize]] = deque()
-        self._typing_wake = asyncio.Event()
+        self._keyboard = Keyboard()
+        self._live_view = LiveView(bus.live, command, worker)
         self._stop: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
         self._requests: set[asyncio.Task[None]] = set()
         self._active_at = self._watched_at = time.monotonic()
-        self._last_activity = datetime.now(UTC)
-        self._started_at = command.requested_at
         self._settle_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -151,7 +144,7 @@ class Owner:
         """Claim, connect and carry the session; returns what ends it."""
         await self._happens(Claimed(self._command, self._worker))
         await self._recorder.stored(1)
-        if await self._was_cancelled():
+        if not await self._live_view.claim():
             return ConnectFailed(ConnectError.CANCELLED, "the request was cancelled before a worker was free")
         if (waited := self._waited_seconds()) > self._settings.wait_for_place_seconds:
             return ConnectFailed(ConnectError.NO_CAPACITY, f"no place was free for {waited:.0f} s")
@@ -163,12 +156,11 @@ class Owner:
             return Stopped(EndReason.AUDIT_UNAVAILABLE, str(error))
 
     async def _carry(self) -> Happening:
-        self._show_live(LiveState.CLAIMED)
         try:
             await self._connect()
         except ConnectFailedError as error:
             return ConnectFailed(error.code, error.message)
-        self._show_live(LiveState.STARTED)
+        self._in_background(self._live_view.write())
         return await self._pump()
 
     async def _connect(self) -> None:
@@ -187,7 +179,7 @@ class Owner:
             timeouts=timeouts,
             changed=self._wake.set,
         )
-        self._started_at = datetime.now(UTC)
+        self._live_view.started(datetime.now(UTC))
         opening = shell.opening
         await self._happens(
             Connected(opening.login, opening.authentication, opening.host_key, opening.server_version, opening.connect_ms)
@@ -253,8 +245,12 @@ class Owner:
         except TimeoutError:
             log.error("session %s: its end could not be stored; the next worker will record it", self.session_id)
             return
-        await self._put_live(self._live_session(LiveState.ENDED, ending))
+        await self._show_ended(ending)
         await self._lease.release()
+
+    async def _show_ended(self, ending: Happening) -> None:
+        self._live_view.ended(ending)
+        await self._live_view.write()
 
     # What can end a session besides the machine.
 
@@ -271,13 +267,6 @@ class Owner:
         except RecordUnavailableError as error:
             return Stopped(EndReason.AUDIT_UNAVAILABLE, str(error))
         raise AssertionError("trouble is always raised")
-
-    async def _was_cancelled(self) -> bool:
-        try:
-            entry = await self._bus.live.get(self.session_id)
-        except NotFoundError:
-            return False
-        return entry.value is not None and live.decode(entry.value).state is LiveState.CANCELLED
 
     def _waited_seconds(self) -> float:
         return (datetime.now(UTC) - self._command.requested_at).total_seconds()
@@ -298,11 +287,11 @@ class Owner:
                 self._observer.park()
             if now - refreshed_at >= LIVE_REFRESH_SECONDS:
                 refreshed_at = now
-                self._show_live(LiveState.STARTED if self._state.status is Status.STARTED else LiveState.CLAIMED)
+                self._in_background(self._live_view.write())
 
     def _note_activity(self) -> None:
         self._active_at = time.monotonic()
-        self._last_activity = datetime.now(UTC)
+        self._live_view.active(datetime.now(UTC), self._state.commands_total)
         if self._settle_timer is None:
             self._settle_timer = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._settle_if_quiet)
 
@@ -410,69 +399,26 @@ class Owner:
         if role is not Role.DRIVER:
             code = "observers_cannot_type" if role else "not_attached"
             await _answer(message, Refused(code, "only a driver that is attached types and resizes"))
-        elif len(self._typing) >= TYPING_REQUESTS_MAX:
+        elif self._keyboard.is_full:
             await _answer(message, Refused("unavailable", "the machine does not read its input"))
         else:
-            self._typing.append((message, command))
-            self._typing_wake.set()
+            self._keyboard.put(message, command)
 
     async def _type(self) -> Happening:
         """Inputs and resizes in the order in which they came; of resizes with nothing between them only the last."""
         await self._shell_runs.wait()
         assert self._shell, "connected"
         while True:
-            while not self._typing:
-                self._typing_wake.clear()
-                await self._typing_wake.wait()
-            message, command = self._typing.popleft()
+            message, command, is_overtaken = await self._keyboard.next()
             if isinstance(command, Input):
                 await self._observed(self._observer.typed(command.data))
                 self._note_activity()
                 await self._shell.write(command.data)
-            elif not (self._typing and isinstance(self._typing[0][1], Resize)):
+            elif not is_overtaken:
                 self._shell.resize(command.cols, command.rows)
                 await self._observed(self._observer.resized(command.cols, command.rows))
                 await self._happens(ResizeAsked(command.cols, command.rows))
             await _answer(message, Done())
-
-    # The live view.
-
-    def _live_session(self, state: LiveState, ending: Happening | None = None) -> LiveSession:
-        command = self._command
-        reason = code = None
-        match ending:
-            case ConnectFailed():
-                reason, code = EndReason.CONNECT_FAILED, ending.code
-            case ShellExited():
-                reason = EndReason.EXITED
-            case Stopped():
-                reason = ending.reason
-        return LiveSession(
-            session_id=self.session_id,
-            org_id=command.org_id,
-            user=command.user,
-            machine=command.machine.target(),
-            state=state,
-            started_at=self._started_at,
-            last_activity=max(self._last_activity, self._started_at),
-            ip_address=command.ip_address,
-            user_agent=command.user_agent,
-            worker=self._worker,
-            commands_count=self._state.commands_total,
-            ended_at=datetime.now(UTC) if state is LiveState.ENDED else None,
-            reason=reason,
-            code=code,
-            exit_status=ending.exit_status if isinstance(ending, ShellExited) else None,
-        )
-
-    def _show_live(self, state: LiveState) -> None:
-        self._in_background(self._put_live(self._live_session(state)))
-
-    async def _put_live(self, session: LiveSession) -> None:
-        try:
-            await self._bus.live.put(self.session_id, session.encode())
-        except (NatsError, TimeoutError) as error:
-            log.warning("session %s: its live view was not refreshed: %s", self.session_id, type(error).__name__)
 
     # A session whose worker is gone.
 
@@ -489,7 +435,7 @@ class Owner:
             except NotOwnerError:
                 await self._recorder.close()
                 return False
-            await self._put_live(self._live_session(LiveState.ENDED, ending))
+            await self._show_ended(ending)
         await self._lease.release()
         return True
 

@@ -16,16 +16,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from contracts import subjects, wire
-from contracts.events import Event, SessionClaimed, SessionEnded
-from contracts.streams import SESSIONS
-from contracts.wire import Recorded
 from msgspec import Struct
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import Header, PubAck
 from nats.js.errors import APIError
 
+from contracts import subjects, wire
+from contracts.events import Event, SessionClaimed, SessionEnded
+from contracts.wire import Recorded
 from services.runtime.record import Record
 
 log = logging.getLogger(__name__)

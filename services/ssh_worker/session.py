@@ -3,6 +3,9 @@
 from enum import StrEnum
 from typing import assert_never
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 import terminal
 from contracts.commands import Attach, OpenSession
 from contracts.events import (
@@ -23,8 +26,6 @@ from contracts.events import (
     ViewerAttached,
     ViewerDetached,
 )
-from msgspec import Struct
-from msgspec.structs import replace
 
 
 class Status(StrEnum):
@@ -133,16 +134,7 @@ class Stopped(Struct, frozen=True):
 
 
 Happening = (
-    Claimed
-    | Connected
-    | ConnectFailed
-    | OutputArrived
-    | Observed
-    | ResizeAsked
-    | AttachAsked
-    | ViewerLeft
-    | ShellExited
-    | Stopped
+    Claimed | Connected | ConnectFailed | OutputArrived | Observed | ResizeAsked | AttachAsked | ViewerLeft | ShellExited | Stopped
 )
 
 

@@ -15,14 +15,20 @@ class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
     worker_name: Annotated[str, Meta(description="Name of this worker in the record; empty: host name and process id.")] = ""
     worker_places: Annotated[int, Meta(description="How many sessions this worker carries at once.", ge=1, le=10_000)] = 100
     secrets_dir: Annotated[
-        str, Meta(description="Directory of the machines' credentials: NAME a private key in OpenSSH's format, NAME.password a password.")
+        str,
+        Meta(
+            description="Directory of the machines' credentials: NAME a private key in OpenSSH's format, NAME.password a password."
+        ),
     ] = ".vsay/secrets"
     connect_timeout_seconds: Annotated[float, Meta(description="Time for TCP and the SSH handshake.", gt=0, le=300)] = 10.0
     login_timeout_seconds: Annotated[float, Meta(description="Time for the login after the handshake.", gt=0, le=300)] = 20.0
-    keepalive_seconds: Annotated[float, Meta(description="Between SSH keepalives; three unanswered ones end the session.", gt=0)] = 15.0
+    keepalive_seconds: Annotated[
+        float, Meta(description="Between SSH keepalives; three unanswered ones end the session.", gt=0)
+    ] = 15.0
     terminal_type: Annotated[str, Meta(description="TERM of the remote terminal.", pattern=NAME_PATTERN)] = "xterm-256color"
     client_gone_seconds: Annotated[
-        float, Meta(description="A session that nobody watches and that has been silent this long ends with client_gone; 0: never.", ge=0)
+        float,
+        Meta(description="A session that nobody watches and that has been silent this long ends with client_gone; 0: never.", ge=0),
     ] = 3600.0
     wait_for_place_seconds: Annotated[
         float, Meta(description="A request older than this when a worker claims it ends as no_capacity.", gt=0)
@@ -30,12 +36,12 @@ class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
     stall_seconds: Annotated[
         float,
         Meta(
-            description="A session whose events could not be stored for this long, or whose lease could not be renewed, ends itself.",
+            description="A session whose events or lease could not be stored for this long ends itself.",
             gt=0,
             lt=ACK_WAIT_SECONDS,
         ),
     ] = ACK_WAIT_SECONDS * 2 / 3
-    drain_seconds: Annotated[float, Meta(description="How long sessions may go on after SIGTERM before they end as worker_drained.", ge=0)] = (
-        30.0
-    )
+    drain_seconds: Annotated[
+        float, Meta(description="How long sessions may go on after SIGTERM before they end as worker_drained.", ge=0)
+    ] = 30.0
     health_port: Annotated[int, Meta(description="Port of /healthz and /readyz; 0: none.", ge=0, le=65535)] = 0

@@ -6,10 +6,10 @@ import time
 from typing import Final
 
 import msgspec
-from contracts.commands import OpenSession
-from contracts.events import EndReason
 from nats.aio.msg import Msg
 
+from contracts.commands import OpenSession
+from contracts.events import EndReason
 from services.ssh_worker.lease import Lease
 from services.ssh_worker.owner import Bus, Owner
 from services.ssh_worker.settings import WorkerSettings

@@ -1,0 +1,67 @@
+"""A session's logs as an answer that is streamed: JSON as specified, or a readable transcript."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+
+from contracts.api import LogEntry, LogFormat
+from services.session_api.gateway import Gateway
+from services.session_api.history import History
+
+CATCH_UP_SECONDS_MAX: Final = 5.0
+"""How long logs wait for ClickHouse to have what was recorded when they were asked for."""
+
+LOOK_SECONDS: Final = 0.05
+
+CHUNK_BYTES: Final = 64 * 1024
+
+_json = msgspec.json.Encoder()
+
+
+async def caught_up(gateway: Gateway, history: History, session_id: str) -> bool:
+    """Returns once ClickHouse has every event that is recorded now; False when that takes too long."""
+    last = await gateway.record.last(session_id)
+    deadline = time.monotonic() + CATCH_UP_SECONDS_MAX
+    while last is not None and await history.recorded_seq(session_id) < last.recorded.seq:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(LOOK_SECONDS)
+    return True
+
+
+async def rendered(
+    session_id: str, entries: AsyncIterator[LogEntry], format_: LogFormat, *, complete: bool
+) -> AsyncIterator[bytes]:
+    """The answer's body in pieces of about `CHUNK_BYTES`."""
+    body = _as_json(session_id, entries, complete=complete) if format_ is LogFormat.JSON else _as_text(entries, complete=complete)
+    gathered: list[bytes] = []
+    size = 0
+    async for piece in body:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= CHUNK_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    yield b"".join(gathered)
+
+
+async def _as_json(session_id: str, entries: AsyncIterator[LogEntry], *, complete: bool) -> AsyncIterator[bytes]:
+    yield b'{"success":true,"data":{"session_id":' + _json.encode(session_id) + b',"logs":['
+    separator = b""
+    async for entry in entries:
+        yield separator + _json.encode(entry)
+        separator = b","
+    yield b'],"complete":' + _json.encode(complete) + b"}}"
+
+
+async def _as_text(entries: AsyncIterator[LogEntry], *, complete: bool) -> AsyncIterator[bytes]:
+    async for entry in entries:
+        if entry.type == "command":
+            yield f"[{entry.timestamp:%Y-%m-%dT%H:%M:%S.%fZ}] $ {entry.content}\n".encode()
+        else:
+            yield entry.content.encode() + (b"" if entry.content.endswith("\n") else b"\n")
+    if not complete:
+        yield b"[more was recorded and is not in the audit store yet]\n"

@@ -1,0 +1,26 @@
+"""Settings of the API."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from services.runtime.settings import ClickHouseSettings, StreamSettings
+
+
+class ApiSettings(StreamSettings, ClickHouseSettings, frozen=True, kw_only=True):
+    """`session-api`."""
+
+    api_host: Annotated[str, Meta(description="Address that the API listens on.")] = "127.0.0.1"
+    api_port: Annotated[int, Meta(description="Port that the API listens on; 0: any free one.", ge=0, le=65535)] = 8080
+    public_url: Annotated[
+        str,
+        Meta(
+            description="Where clients reach the API, as `https://host`; `websocket_url` is built from it. Empty: from each request.",
+            pattern=r"^(https?://[^\s]+)?$",
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        str, Meta(description="Addresses of proxies whose X-Forwarded-For and -Proto are believed, separated by commas.")
+    ] = ""
+    ticket_seconds: Annotated[float, Meta(description="How long a WebSocket ticket admits.", gt=0, le=24 * 3600)] = 3600.0
+    sockets_per_user_max: Annotated[int, Meta(description="WebSockets of one user at one replica.", ge=1)] = 200

@@ -1,0 +1,88 @@
+"""One session's view in bucket `live`: what lists show of it before ClickHouse does."""
+
+import logging
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+from nats.errors import Error as NatsError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.kv import KeyValue
+
+from contracts import live
+from contracts.commands import OpenSession
+from contracts.events import ConnectError, EndReason
+from contracts.live import LiveSession, LiveState
+from services.ssh_worker.session import ConnectFailed, Happening, ShellExited, Stopped
+
+log = logging.getLogger(__name__)
+
+
+class LiveView:
+    """Written by the session's owner alone once `claim` has returned True."""
+
+    def __init__(self, bucket: KeyValue, command: OpenSession, worker: str) -> None:
+        self._bucket = bucket
+        self._view = LiveSession(
+            session_id=command.session_id,
+            org_id=command.org_id,
+            user=command.user,
+            machine=command.machine.target(),
+            state=LiveState.CLAIMED,
+            started_at=command.requested_at,
+            last_activity=command.requested_at,
+            ip_address=command.ip_address,
+            user_agent=command.user_agent,
+            worker=worker,
+        )
+
+    async def claim(self) -> bool:
+        """Show the session as claimed. False, and nothing changed, when its request was cancelled meanwhile."""
+        session_id = self._view.session_id
+        while True:
+            try:
+                entry = await self._bucket.get(session_id)
+            except KeyNotFoundError:  # it waited for longer than the bucket keeps a value
+                await self.write()
+                return True
+            if entry.value and live.decode(entry.value).state is LiveState.CANCELLED:
+                return False
+            try:
+                await self._bucket.update(session_id, self._view.encode(), last=entry.revision)
+                return True
+            except KeyWrongLastSequenceError:
+                continue
+
+    def started(self, at: datetime) -> None:
+        """The shell runs since `at`."""
+        self._view = replace(self._view, state=LiveState.STARTED, started_at=at, last_activity=at)
+
+    def active(self, at: datetime, commands_count: int) -> None:
+        """Something was typed or shown."""
+        self._view = replace(self._view, last_activity=max(at, self._view.started_at), commands_count=commands_count)
+
+    def ended(self, ending: Happening) -> None:
+        """The session has ended, and why."""
+        reason: EndReason | None = None
+        code: ConnectError | None = None
+        match ending:
+            case ConnectFailed():
+                reason, code = EndReason.CONNECT_FAILED, ending.code
+            case ShellExited():
+                reason = EndReason.EXITED
+            case Stopped():
+                reason = ending.reason
+        self._view = replace(
+            self._view,
+            state=LiveState.ENDED,
+            ended_at=datetime.now(UTC),
+            reason=reason,
+            code=code,
+            exit_status=ending.exit_status if isinstance(ending, ShellExited) else None,
+        )
+
+    async def write(self) -> None:
+        """Refresh the view, which ages out otherwise. When that fails the next refresh mends it."""
+        try:
+            await self._bucket.put(self._view.session_id, self._view.encode())
+        except (NatsError, TimeoutError) as error:
+            log.warning("session %s: its live view was not refreshed: %s", self._view.session_id, type(error).__name__)
