@@ -54,7 +54,7 @@ class User(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Machine(Struct, frozen=True, forbid_unknown_fields=True):
-    """An SSH server. `host_keys`: public keys in OpenSSH's format (`ssh-ed25519 AAAA…`); `credential` names a secret of the worker."""
+    """An SSH server. `host_keys` are public keys as `ssh-ed25519 AAAA…`; `credential` names a secret of the worker."""
 
     id: MachineId
     name: DisplayName

@@ -20,7 +20,7 @@ class ApiSettings(StreamSettings, ClickHouseSettings, frozen=True, kw_only=True)
         ),
     ] = ""
     trusted_proxies: Annotated[
-        str, Meta(description="Addresses of proxies whose X-Forwarded-For and -Proto are believed, separated by commas.")
+        str, Meta(description="Proxies whose X-Forwarded-* headers are believed: addresses, separated by commas.")
     ] = ""
     ticket_seconds: Annotated[float, Meta(description="How long a WebSocket ticket admits.", gt=0, le=24 * 3600)] = 3600.0
     sockets_per_user_max: Annotated[int, Meta(description="WebSockets of one user at one replica.", ge=1)] = 200
