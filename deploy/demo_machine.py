@@ -16,6 +16,7 @@ import termios
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Annotated, Final
 
 import asyncssh
@@ -168,20 +169,18 @@ class ShellSession(asyncssh.SSHServerSession[bytes]):
             os.set_blocking(self._master, False)
             _set_size(self._master, width, height)
             shell = self._user.pw_shell or "/bin/sh"
-            arguments = [f"-{Path(shell).name}"] if self._command is None else [Path(shell).name, "-c", self._command]
             process = await asyncio.create_subprocess_exec(
-                *arguments,
-                executable=shell,
+                shell,
+                *(["-l"] if self._command is None else ["-c", self._command]),
                 stdin=terminal,
                 stdout=terminal,
                 stderr=terminal,
                 cwd=self._home(),
                 env=self._environment(shell),
-                start_new_session=True,
-                preexec_fn=_take_terminal,
+                preexec_fn=partial(_take_terminal, terminal),
             )
-        except OSError as error:
-            self._channel.write(f"no shell: {error.strerror}\r\n".encode())
+        except (OSError, SubprocessError) as error:
+            self._channel.write(f"no shell: {error}\r\n".encode())
             self._channel.exit(1)
             self._close()
             return
@@ -272,9 +271,10 @@ class ShellSession(asyncssh.SSHServerSession[bytes]):
         self._master = -1
 
 
-def _take_terminal() -> None:
-    """In the new process, a session leader without a terminal: its standard input becomes its controlling terminal."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+def _take_terminal(terminal: int) -> None:
+    """In the new process: the leader of a session of its own, controlled by this terminal."""
+    os.setsid()
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 def _set_size(terminal: int, width: int, height: int) -> None:

@@ -40,8 +40,8 @@ class StreamSettings(NatsSettings, frozen=True, kw_only=True):
     ] = 20_000_000_000
 
 
-class ClickHouseSettings(Struct, frozen=True, kw_only=True):
-    """What every process that talks to ClickHouse needs."""
+class ClickHouseSettings(StreamSettings, frozen=True, kw_only=True):
+    """What every process that talks to the bus and to ClickHouse needs."""
 
     clickhouse_url: Annotated[str, Meta(description="HTTP interface of ClickHouse.")] = "http://127.0.0.1:8123"
     clickhouse_user: Annotated[str, Meta(description="ClickHouse user.")] = "default"

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
@@ -96,7 +96,7 @@ def _documentation() -> OpenAPIConfig:
     )
 
 
-def _documentation_assets() -> object:
+def _documentation_assets() -> Router:
     """Swagger UI from its package: the page works where there is no internet."""
     package = find_spec("swagger_ui")
     if package is None or package.origin is None:

@@ -154,7 +154,7 @@ class Gateway:
         except TimeoutError:
             return False
         finally:
-            await watcher.stop()
+            await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py says nothing of its type
         return False
 
     async def live_session(self, session_id: str) -> LiveSession | None:
@@ -175,7 +175,7 @@ class Gateway:
         except NoKeysError:
             pass
         finally:
-            await watcher.stop()
+            await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py says nothing of its type
         return found
 
     # Admission.

@@ -25,6 +25,8 @@ from services.session_api.history import History
 Cursor = tuple[datetime, str]
 """(`started_at`, id) of the last session of the page before."""
 
+_cursor_decoder: msgspec.json.Decoder[Cursor] = msgspec.json.Decoder(Cursor)
+
 
 class Wanted(Struct, frozen=True):
     """Which sessions; `since` and `until` bound `started_at`, `before` is the page's cursor."""
@@ -131,7 +133,7 @@ def decode_cursor(text: str | None) -> Cursor | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
+        return _cursor_decoder.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise invalid("cursor", "not a cursor of this API") from error
 

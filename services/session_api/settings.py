@@ -4,10 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.runtime.settings import ClickHouseSettings, StreamSettings
+from services.runtime.settings import ClickHouseSettings
 
 
-class ApiSettings(StreamSettings, ClickHouseSettings, frozen=True, kw_only=True):
+class ApiSettings(ClickHouseSettings, frozen=True, kw_only=True):
     """`session-api`."""
 
     api_host: Annotated[str, Meta(description="Address that the API listens on.")] = "127.0.0.1"
@@ -15,12 +15,13 @@ class ApiSettings(StreamSettings, ClickHouseSettings, frozen=True, kw_only=True)
     public_url: Annotated[
         str,
         Meta(
-            description="Where clients reach the API, as `https://host`; `websocket_url` is built from it. Empty: from each request.",
+            description="Where clients reach the API, as `https://host`, for `websocket_url`. Empty: as each request says.",
             pattern=r"^(https?://[^\s]+)?$",
         ),
     ] = ""
     trusted_proxies: Annotated[
-        str, Meta(description="Proxies whose X-Forwarded-* headers are believed: addresses, separated by commas.")
+        str,
+        Meta(description="Proxies whose X-Forwarded-* headers count: addresses, separated by commas."),
     ] = ""
     ticket_seconds: Annotated[float, Meta(description="How long a WebSocket ticket admits.", gt=0, le=24 * 3600)] = 3600.0
     sockets_per_user_max: Annotated[int, Meta(description="WebSockets of one user at one replica.", ge=1)] = 200

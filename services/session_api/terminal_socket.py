@@ -394,8 +394,8 @@ class Viewer:
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(detail="the client has gone", code=event.get("code") or Close.SESSION_ENDED)
         self._count_message()
-        payload: str | bytes | None = event.get("text") or event.get("bytes")
-        return _messages.decode(payload or b"")
+        payload: Any = event.get("text") or event.get("bytes") or b""
+        return _messages.decode(payload)
 
     def _count_message(self) -> None:
         since, count = self._message_times

@@ -1,5 +1,6 @@
 """Wires the worker: opens things in order, closes them in reverse."""
 
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -15,6 +16,8 @@ from services.ssh_worker.owner import Bus
 from services.ssh_worker.settings import WorkerSettings
 from services.ssh_worker.worker import Worker
 
+log = logging.getLogger(__name__)
+
 PULL_SECONDS = 30.0
 """How long one request for a command waits at the server before it is made again."""
 
@@ -22,7 +25,7 @@ PULL_SECONDS = 30.0
 def make_app(settings: WorkerSettings) -> FastStream:
     """The worker as an application; `run()` it."""
     name = settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
-    broker = NatsBroker(**bus.connect_options(settings, f"ssh-worker {name}"))
+    broker = NatsBroker(logger=log, log_level=logging.DEBUG, **bus.connect_options(settings, f"ssh-worker {name}"))
     worker: Worker
 
     @broker.subscriber(
@@ -51,7 +54,7 @@ def make_app(settings: WorkerSettings) -> FastStream:
         finally:
             await nats.drain()
 
-    return FastStream(broker, lifespan=lifespan, on_shutdown=[lambda: worker.stop_claiming()])
+    return FastStream(broker, logger=log, lifespan=lifespan, on_shutdown=[lambda: worker.stop_claiming()])
 
 
 async def _raw(message: NatsMessage) -> bytes:

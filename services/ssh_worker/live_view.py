@@ -1,7 +1,9 @@
 """One session's view in bucket `live`: what lists show of it before ClickHouse does."""
 
 import logging
+import time
 from datetime import UTC, datetime
+from typing import Final
 
 from msgspec.structs import replace
 from nats.errors import Error as NatsError
@@ -13,6 +15,11 @@ from contracts.commands import OpenSession
 from contracts.events import ConnectError, EndReason
 from contracts.live import LiveSession, LiveState
 from services.ssh_worker.session import ConnectFailed, Happening, ShellExited, Stopped
+
+CHANGED_SECONDS: Final = 1.0
+"""A busy session's view is written at most this often."""
+
+UNCHANGED_SECONDS: Final = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +41,8 @@ class LiveView:
             user_agent=command.user_agent,
             worker=worker,
         )
+        self._written: LiveSession | None = None
+        self._written_at = -UNCHANGED_SECONDS
 
     async def claim(self) -> bool:
         """Show the session as claimed. False, and nothing changed, when its request was cancelled meanwhile."""
@@ -80,8 +89,15 @@ class LiveView:
             exit_status=ending.exit_status if isinstance(ending, ShellExited) else None,
         )
 
+    async def refresh(self) -> None:
+        """Write the view when it has changed, or would age out; not more often than needed."""
+        age = time.monotonic() - self._written_at
+        if age >= (CHANGED_SECONDS if self._view != self._written else UNCHANGED_SECONDS):
+            await self.write()
+
     async def write(self) -> None:
-        """Refresh the view, which ages out otherwise. When that fails the next refresh mends it."""
+        """Write the view. When that fails the next refresh mends it."""
+        self._written, self._written_at = self._view, time.monotonic()
         try:
             await self._bucket.put(self._view.session_id, self._view.encode())
         except (NatsError, TimeoutError) as error:

@@ -56,7 +56,6 @@ PARK_SECONDS: Final = 30.0
 """Silence after which the observer gives its memory back."""
 
 HOUSEKEEPING_SECONDS: Final = 5.0
-LIVE_REFRESH_SECONDS: Final = 15.0
 
 VIEWERS_MAX: Final = 64
 """Of one session at a time."""
@@ -272,7 +271,6 @@ class Owner:
         return (datetime.now(UTC) - self._command.requested_at).total_seconds()
 
     async def _keep_house(self) -> Happening:
-        refreshed_at = time.monotonic()
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             now = time.monotonic()
@@ -285,9 +283,7 @@ class Owner:
                 self.stop(EndReason.CLIENT_GONE, f"nobody watched and nothing happened for {quiet:.0f} s")
             if now - self._active_at > PARK_SECONDS:
                 self._observer.park()
-            if now - refreshed_at >= LIVE_REFRESH_SECONDS:
-                refreshed_at = now
-                self._in_background(self._live_view.write())
+            self._in_background(self._live_view.refresh())
 
     def _note_activity(self) -> None:
         self._active_at = time.monotonic()
@@ -306,6 +302,8 @@ class Owner:
     async def _settle(self) -> None:
         if self._state.status is Status.STARTED:
             await self._observed(self._observer.settle())
+            self._live_view.active(datetime.now(UTC), self._state.commands_total)
+            await self._live_view.refresh()
 
     # Requests of viewers and gateways.
 

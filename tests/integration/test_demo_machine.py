@@ -8,6 +8,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import asyncssh
 import pytest
 
 LOGIN = pwd.getpwuid(os.getuid()).pw_name
-HANG_UP_TRAP = """trap 'echo gone >"{0}"; exit' HUP; echo ready-$((40+2)); while :; do sleep 0.1; done\n"""
+HANG_UP_TRAP = """trap 'echo gone >"{0}"; exit' HUP; echo ready-$((40+2)); while :; do sleep 0.1; done"""
 
 
 @asynccontextmanager
@@ -75,9 +76,9 @@ async def test_what_is_typed_is_echoed_and_answered(address: dict[str, Any], tmp
 async def test_without_a_command_it_is_the_login_shell_at_home(address: dict[str, Any], tmp_path: Path) -> None:
     async with connect(address, tmp_path) as connection:
         process = await shell(connection, command=None)
-        process.stdin.write('cd; echo "<$0> <$PWD> <$USER>"\n')
+        process.stdin.write('echo "<$0> <$PWD> <$USER>"\n')
         user = pwd.getpwuid(os.getuid())
-        await until(process, f"<-{Path(user.pw_shell).name}> <{user.pw_dir}> <{user.pw_name}>")
+        await until(process, f"<{user.pw_shell}> <{user.pw_dir}> <{user.pw_name}>")
 
 
 async def test_the_size_is_as_asked_and_follows_resizes(address: dict[str, Any], tmp_path: Path) -> None:
@@ -126,32 +127,38 @@ async def test_input_of_any_size_arrives_and_is_paced(address: dict[str, Any], t
         await until(process, "reading")
         text = "".join(f"line {n} {'x' * 60}\n" for n in range(lines))
         process.stdin.write(text)
-        from hashlib import md5
-
         await until(process, md5(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@asynccontextmanager
+async def fifo(path: Path) -> AsyncIterator[asyncio.StreamReader]:
+    os.mkfifo(path)
+    reader = asyncio.StreamReader()
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    yield reader
+    transport.close()
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
 async def test_a_hang_up_reaches_the_shell(address: dict[str, Any], tmp_path: Path, how: str) -> None:
-    fifo = tmp_path / "gone"
-    os.mkfifo(fifo)
-    async with connect(address, tmp_path) as connection:
-        process = await shell(connection)
-        process.stdin.write(HANG_UP_TRAP.format(fifo))
+    async with fifo(tmp_path / "gone") as gone, connect(address, tmp_path) as connection:
+        process = await shell(connection, HANG_UP_TRAP.format(tmp_path / "gone"))
         await until(process, "ready-42")
         connection.close() if how == "close" else connection.abort()
-        assert await asyncio.wait_for(asyncio.to_thread(fifo.read_text), 20) == "gone\n"
+        assert await asyncio.wait_for(gone.readline(), 20) == b"gone\n"
 
 
 async def test_a_killed_machine_hangs_up_its_shells(tmp_path: Path) -> None:
-    fifo = tmp_path / "gone"
-    os.mkfifo(fifo)
-    async with demo_machine(tmp_path) as (machine, address), connect(address, tmp_path) as connection:
-        process = await shell(connection)
-        process.stdin.write(HANG_UP_TRAP.format(fifo))
+    async with (
+        fifo(tmp_path / "gone") as gone,
+        demo_machine(tmp_path) as (machine, address),
+        connect(address, tmp_path) as connection,
+    ):
+        process = await shell(connection, HANG_UP_TRAP.format(tmp_path / "gone"))
         await until(process, "ready-42")
         machine.kill()
-        assert await asyncio.wait_for(asyncio.to_thread(fifo.read_text), 20) == "gone\n"
+        assert await asyncio.wait_for(gone.readline(), 20) == b"gone\n"
 
 
 async def test_keys_are_kept_and_private(tmp_path: Path) -> None:

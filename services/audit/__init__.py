@@ -1,0 +1,1 @@
+"""Moves events from JetStream into ClickHouse; owns the ClickHouse schema. Knows no event types."""

@@ -1,0 +1,20 @@
+"""Settings of the audit service."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from services.runtime.settings import ClickHouseSettings
+
+
+class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
+    """`audit`."""
+
+    batch_events_max: Annotated[int, Meta(description="Events in one insert into ClickHouse, at most.", ge=1, le=20_000)] = 5000
+    batch_seconds_max: Annotated[
+        float, Meta(description="How long an event waits for its batch to fill, at most.", gt=0, le=30)
+    ] = 0.2
+    resume_horizon_hours: Annotated[
+        float, Meta(description="Events that ClickHouse has are dropped from stream SESSIONS when they are older than this.", gt=0)
+    ] = 24.0
+    health_port: Annotated[int, Meta(description="Port of /healthz and /readyz; 0: none.", ge=0, le=65535)] = 0

@@ -1,0 +1,30 @@
+"""Each test that asks has a nats-server and a ClickHouse engine of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.servers import ClickHouse, NatsServer
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def nats_url(nats_server: NatsServer) -> str:
+    return nats_server.url
+
+
+@pytest.fixture
+def clickhouse(tmp_path: Path) -> Iterator[ClickHouse]:
+    with ClickHouse(tmp_path / "clickhouse") as server:
+        yield server
+
+
+@pytest.fixture
+def clickhouse_url(clickhouse: ClickHouse) -> str:
+    return clickhouse.url
