@@ -86,10 +86,16 @@ async def answer(request: Call, state: State) -> Stream | Response[str]:
         pieces = _pieces(state.engine.run(query), state.threads)
         first = await anext(pieces, b"")
 
+    tag = secrets.token_hex(8)
+
     async def whole() -> AsyncIterator[bytes]:
         yield first
-        async for piece in pieces:
-            yield piece
+        try:
+            async for piece in pieces:
+                yield piece
+        except EngineError as error:
+            yield _late_error(error, tag)
+            raise  # the answer is cut off, so that no client takes it for whole
 
     format_ = match[1] if (match := _FORMAT.search(query.sql)) else query.format
     headers = {
@@ -97,6 +103,7 @@ async def answer(request: Call, state: State) -> Stream | Response[str]:
         "X-ClickHouse-Format": format_,
         "X-ClickHouse-Timezone": "UTC",
         "X-ClickHouse-Server-Display-Name": "embedded",
+        "X-ClickHouse-Exception-Tag": tag,
         "X-ClickHouse-Summary": json.dumps({}),
     }
     return Stream(whole(), media_type=_media_type(format_), headers=headers)
@@ -148,6 +155,12 @@ def _credentials(request: Call) -> tuple[str, str]:
         return user, password
     user = request.headers.get("x-clickhouse-user") or request.query_params.get("user") or "default"
     return user, request.headers.get("x-clickhouse-key") or request.query_params.get("password") or ""
+
+
+def _late_error(error: EngineError, tag: str) -> bytes:
+    """How ClickHouse (25.11 and later) says within an answer that has begun that the query failed."""
+    message = f"{error}\n".encode()
+    return b"__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (tag.encode(), message, len(message), tag.encode())
 
 
 def _refused(_: Request[Any, Any, Any], error: EngineError) -> Response[str]:

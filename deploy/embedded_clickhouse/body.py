@@ -16,7 +16,10 @@ QUERY_BYTES_MAX: Final = 1024 * 1024
 
 _INSERT: Final = re.compile(r"\s*insert\b", re.IGNORECASE)
 _VALUES: Final = re.compile(r"\bvalues\b|\bselect\b", re.IGNORECASE)
-_INSERT_WITH_ROWS: Final = re.compile(rb"\s*insert\b.{0,65536}?\bformat\s+\w+[ \t]*\r?\n?", re.IGNORECASE | re.DOTALL)
+_INSERT_WITH_ROWS: Final = re.compile(
+    rb"\s*insert\b(?:(?!\b(?:values|select)\b).){0,65536}?\bformat\s+(?!values\b)\w+(?=\W)[ \t]*(?:\r?\n)?", re.IGNORECASE | re.DOTALL
+)
+"""Rows begin after the format's name; what follows it must be there, as a chunk may end within the name."""
 
 
 class _Decompressor(Protocol):
@@ -31,7 +34,7 @@ async def read(request: Request[Any, Any, Any], sql: str, rows: IO[bytes]) -> tu
         return sql, True
     head = b""
     async for piece in pieces:
-        head += piece
+        head += piece or b"\n"  # the last piece is empty: a format's name may be the last word
         if insert := _INSERT_WITH_ROWS.match(head):
             await _spool(head[insert.end() :], pieces, rows)
             return insert[0].decode(), True

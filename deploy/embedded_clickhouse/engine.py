@@ -18,8 +18,12 @@ READ_ONLY_LIMITS: Final = {
 _SETTING: Final = re.compile(r"[a-z][a-z0-9_]*")
 _DATABASE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ERROR_CODE: Final = re.compile(r"Code: (\d+)\.")
+_INSERT: Final = re.compile(r"\s*insert\b", re.IGNORECASE)
 _STREAMED: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:select|with)\b", re.IGNORECASE | re.DOTALL)
 """The engine streams the results of these alone."""
+
+_INTO_FILE: Final = re.compile(r"\binto\b.*\boutfile\b", re.IGNORECASE | re.DOTALL)
+"""The engine writes where this says, also in a read-only query. Text that only looks so can be given as a parameter."""
 
 _FORMAT: Final = re.compile(r"\bformat\s+(\w+)\s*$", re.IGNORECASE)
 
@@ -75,19 +79,20 @@ class Engine:
 
 
 def _preparations(query: Query) -> Iterator[str]:
+    if _INTO_FILE.search(query.sql) and (query.read_only or not _INSERT.match(query.sql)):
+        raise EngineError(62, "Code: 62. DB::Exception: INTO OUTFILE is not allowed. (SYNTAX_ERROR)")
     if query.database:
         if not _DATABASE.fullmatch(query.database):
             raise EngineError(81, f"Code: 81. DB::Exception: Database {query.database!r} does not exist. (UNKNOWN_DATABASE)")
         yield f"USE {query.database}"
-    if query.read_only:
-        for name, value in READ_ONLY_LIMITS.items():
-            yield f"SET {name} = {value}"
     for name, value in query.settings.items():
         if not _SETTING.fullmatch(name):
             raise EngineError(115, f"Code: 115. DB::Exception: Unknown setting {name!r}. (UNKNOWN_SETTING)")
         if name != "readonly":
             yield f"SET {name} = {_quoted(value)}"
     if query.read_only:
+        for name, value in READ_ONLY_LIMITS.items():
+            yield f"SET {name} = {value}"
         yield "SET readonly = 1"
 
 

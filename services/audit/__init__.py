@@ -1,1 +1,1 @@
-"""Moves events from JetStream into ClickHouse; owns the ClickHouse schema. Knows no event types."""
+"""Moves events from JetStream into ClickHouse, exactly once in what is read; owns the ClickHouse schema."""

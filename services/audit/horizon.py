@@ -10,6 +10,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from contracts.streams import AUDIT, SESSIONS
+from contracts.subjects import ALL_EVENTS
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ async def _first_since(jetstream: JetStreamContext, before: datetime, low: int, 
     while low < high:
         middle = (low + high) // 2
         try:
-            message = await jetstream.get_msg(SESSIONS.name, seq=middle, direct=True, next=True)
+            message = await jetstream.get_msg(SESSIONS.name, seq=middle, subject=ALL_EVENTS, direct=True, next=True)
         except NotFoundError:
             high = middle
             continue

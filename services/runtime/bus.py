@@ -38,6 +38,7 @@ def connect_options(settings: NatsSettings, name: str) -> dict[str, Any]:
         "max_outstanding_pings": 2,
         "drain_timeout": 5,
         "pending_size": 8 * 1024 * 1024,
+        "error_cb": _note_error,
     }
     if settings.nats_user:
         options |= {"user": settings.nats_user, "password": settings.nats_password}
@@ -74,6 +75,11 @@ async def declare(jetstream: JetStreamContext, settings: StreamSettings) -> None
 async def bucket(jetstream: JetStreamContext, declared: streams.Bucket) -> KeyValue:
     """The bucket, which `declare` has created. Raises `nats.js.errors.BucketNotFoundError`."""
     return await jetstream.key_value(declared.name)
+
+
+async def _note_error(error: Exception) -> None:
+    """What nats-py meets outside of any call of ours: lost connections, slow consumers, refused publishes."""
+    log.warning("nats: %s: %s", type(error).__name__, error)
 
 
 async def _declare_stream(jetstream: JetStreamContext, stream: streams.Stream, settings: StreamSettings) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.openssh import OpenSsh
 from tests.integration.servers import ClickHouse, NatsServer
 
 
@@ -28,3 +29,9 @@ def clickhouse(tmp_path: Path) -> Iterator[ClickHouse]:
 @pytest.fixture
 def clickhouse_url(clickhouse: ClickHouse) -> str:
     return clickhouse.url
+
+
+@pytest.fixture
+def openssh(tmp_path: Path) -> Iterator[OpenSsh]:
+    with OpenSsh(tmp_path / "openssh") as server:
+        yield server

@@ -1,28 +1,34 @@
--- The permanent store. One row an event, as its envelope lies on the bus (contracts/wire.py).
+-- The permanent record, as it came, and what could not be decoded.
+--
+-- Every statement here and in the other files ends with a semicolon at the end of its line, and is harmless when it runs
+-- twice. A file that has been released is never changed; what is to be different comes in a new file.
+
 CREATE TABLE IF NOT EXISTS events
 (
-    org_id     LowCardinality(String) COMMENT 'organization',
-    session_id String                 COMMENT 'session' CODEC(ZSTD(1)),
-    seq        UInt64                 COMMENT 'number in the session: 1, 2, 3 … without a gap' CODEC(Delta, ZSTD(1)),
-    at         DateTime64(6, 'UTC')   COMMENT 'when the owning worker wrote it' CODEC(Delta, ZSTD(1)),
-    type       LowCardinality(String) COMMENT 'claimed, started, output, input, resized, command, text, attached, detached, ended',
-    attrs      String                 COMMENT 'the typed event as JSON, bytes as written' CODEC(ZSTD(3)),
-    data       String                 COMMENT 'terminal bytes of output and input, else empty' CODEC(ZSTD(3)),
-    chain      FixedString(16)        COMMENT 'BLAKE2b-128 over the previous chain and this event' CODEC(NONE)
+    org_id LowCardinality(String) COMMENT 'Organization that the session belongs to',
+    session_id String COMMENT 'Session, as sess_…' CODEC(ZSTD(1)),
+    seq UInt64 COMMENT 'Number of the event in its session: 1, 2, 3 … without a gap' CODEC(Delta, ZSTD(1)),
+    at DateTime64(6, 'UTC') COMMENT 'When the worker recorded it' CODEC(Delta, ZSTD(1)),
+    type LowCardinality(String) COMMENT 'What happened: claimed, started, output, input, resized, command, text, attached, detached, ended',
+    attrs String COMMENT 'The event as JSON, exactly as written' CODEC(ZSTD(3)),
+    data String COMMENT 'Raw terminal bytes of output and input; may be no UTF-8' CODEC(ZSTD(3)),
+    chain String COMMENT 'BLAKE2b-128 over the chain of the event before and this event; contracts/wire.py defines it' CODEC(NONE),
+    stored_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When it was inserted here; of an event that was delivered twice, either time' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (session_id, seq)
-COMMENT 'Every event of every session. Rows may be repeated until merged: read with FINAL, or through the views';
+COMMENT 'Every event of every session. A row may be there twice until parts are merged: read it with FINAL, or take the views';
 
 CREATE TABLE IF NOT EXISTS quarantine
 (
-    received_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was set aside',
-    subject     String COMMENT 'subject of the message',
-    stream_seq  UInt64 COMMENT 'its place in stream SESSIONS',
-    reason      String COMMENT 'why it is no event',
-    payload     String COMMENT 'its bytes' CODEC(ZSTD(3))
+    stream_seq UInt64 COMMENT 'Place in the JetStream stream SESSIONS' CODEC(Delta, ZSTD(1)),
+    published_at DateTime64(6, 'UTC') COMMENT 'When the stream stored it' CODEC(Delta, ZSTD(1)),
+    subject String COMMENT 'Subject that it was published to' CODEC(ZSTD(1)),
+    reason String COMMENT 'Why it is not an event' CODEC(ZSTD(1)),
+    payload String COMMENT 'The message, byte for byte' CODEC(ZSTD(3))
 )
-ENGINE = ReplacingMergeTree(received_at)
-ORDER BY stream_seq
-COMMENT 'Messages of stream SESSIONS that are no envelope';
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(published_at)
+ORDER BY (published_at, stream_seq)
+COMMENT 'Messages of the stream that could not be decoded, set aside. A row may be there twice until parts are merged: read it with FINAL';
