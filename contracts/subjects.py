@@ -41,6 +41,15 @@ def events_of(session_id: str) -> str:
     return f"session.{_token(session_id)}.>"
 
 
+def session_of(event_subject: str) -> str:
+    """Which session the event on this subject is of. Raises `UnsafeTokenError` for any other subject."""
+    root, _, rest = event_subject.partition(".")
+    session_id, _, type_ = rest.partition(".")
+    if root != "session" or event(session_id, type_) != event_subject:
+        raise UnsafeTokenError(f"no event's subject: {event_subject[:100]!r}")
+    return session_id
+
+
 def live_events_of(session_id: str) -> str:
     """What viewers subscribe to: one session's events as the stream republishes them once they are stored."""
     return f"live.session.{_token(session_id)}.>"

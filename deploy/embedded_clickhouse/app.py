@@ -9,7 +9,6 @@ import base64
 import binascii
 import json
 import logging
-import re
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +21,7 @@ from litestar.datastructures import State
 from litestar.response import Stream
 
 from deploy.embedded_clickhouse import body
-from deploy.embedded_clickhouse.engine import Engine, EngineError, Query
+from deploy.embedded_clickhouse.engine import Engine, EngineError, Query, result_format
 from deploy.embedded_clickhouse.settings import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ _TRANSPORT: Final = frozenset(
 )
 """Parameters of the URL that concern the transport alone."""
 
-_FORMAT: Final = re.compile(r"\bformat\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 type Call = Request[Any, Any, State]
 
 
@@ -97,7 +95,7 @@ async def answer(request: Call, state: State) -> Stream | Response[str]:
             yield _late_error(error, tag)
             raise  # the answer is cut off, so that no client takes it for whole
 
-    format_ = match[1] if (match := _FORMAT.search(query.sql)) else query.format
+    format_ = result_format(query) or query.format
     headers = {
         "X-ClickHouse-Query-Id": request.query_params.get("query_id") or secrets.token_hex(16),
         "X-ClickHouse-Format": format_,

@@ -17,7 +17,8 @@ QUERY_BYTES_MAX: Final = 1024 * 1024
 _INSERT: Final = re.compile(r"\s*insert\b", re.IGNORECASE)
 _VALUES: Final = re.compile(r"\bvalues\b|\bselect\b", re.IGNORECASE)
 _INSERT_WITH_ROWS: Final = re.compile(
-    rb"\s*insert\b(?:(?!\b(?:values|select)\b).){0,65536}?\bformat\s+(?!values\b)\w+(?=\W)[ \t]*(?:\r?\n)?", re.IGNORECASE | re.DOTALL
+    rb"\s*insert\b(?:(?!\b(?:values|select)\b).){0,65536}?\bformat\s+(?!values\b)\w+(?=\W)[ \t]*(?:\r?\n)?",
+    re.IGNORECASE | re.DOTALL,
 )
 """Rows begin after the format's name; what follows it must be there, as a chunk may end within the name."""
 
@@ -34,12 +35,14 @@ async def read(request: Request[Any, Any, Any], sql: str, rows: IO[bytes]) -> tu
         return sql, True
     head = b""
     async for piece in pieces:
-        head += piece or b"\n"  # the last piece is empty: a format's name may be the last word
+        head += piece
         if insert := _INSERT_WITH_ROWS.match(head):
             await _spool(head[insert.end() :], pieces, rows)
             return insert[0].decode(), True
         if len(head) > QUERY_BYTES_MAX:
             raise EngineError(62, "Code: 62. DB::Exception: Max query size exceeded. (SYNTAX_ERROR)")
+    if insert := _INSERT_WITH_ROWS.match(head + b"\n"):
+        return insert[0].decode(), True
     return "\n".join(part for part in (sql, head.decode("utf-8", "replace")) if part), False
 
 
@@ -66,7 +69,8 @@ def _decompressor(encoding: str) -> _Decompressor | None:
         case "gzip" | "deflate":
             return zlib.decompressobj(zlib.MAX_WBITS | 32)
         case "lz4":
-            return lz4.frame.LZ4FrameDecompressor()
+            decompressor: _Decompressor = lz4.frame.LZ4FrameDecompressor()
+            return decompressor
         case "zstd":
             return zstandard.ZstdDecompressor().decompressobj()
         case _:

@@ -22,10 +22,19 @@ _INSERT: Final = re.compile(r"\s*insert\b", re.IGNORECASE)
 _STREAMED: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:select|with)\b", re.IGNORECASE | re.DOTALL)
 """The engine streams the results of these alone."""
 
+_STREAMED_FORMATS: Final = frozenset(
+    ("native", "rowbinary", "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "csv", "tskv", "lineasstring")
+    + ("jsoneachrow", "jsonlines", "jsonl", "ndjson", "jsoncompacteachrow", "jsonstringseachrow", "jsoncompactstringseachrow")
+)
+"""Of these the pieces, one after the other, are the whole; of others the engine gives a head and a foot with every piece."""
+
 _INTO_FILE: Final = re.compile(r"\binto\b.*\boutfile\b", re.IGNORECASE | re.DOTALL)
 """The engine writes where this says, also in a read-only query. Text that only looks so can be given as a parameter."""
 
 _FORMAT: Final = re.compile(r"\bformat\s+(\w+)\s*$", re.IGNORECASE)
+
+
+_FORMAT_WORD: Final = re.compile(r"\bformat\b", re.IGNORECASE)
 
 
 class EngineError(Exception):
@@ -66,7 +75,7 @@ class Engine:
         try:
             for statement in _preparations(query):
                 connection.query(statement)
-            if _STREAMED.match(query.sql):
+            if _STREAMED.match(query.sql) and result_format(query).lower() in _STREAMED_FORMATS:
                 with connection.send_query(query.sql, query.format, params=dict(query.parameters) or None) as result:
                     for piece in result:
                         yield piece.bytes()
@@ -78,9 +87,18 @@ class Engine:
             connection.close()
 
 
+def result_format(query: Query) -> str:
+    """The format that the SQL names at its end, else the request's. Empty when the SQL may name one elsewhere."""
+    if named := _FORMAT.search(query.sql):
+        return named[1]
+    return "" if _FORMAT_WORD.search(query.sql) else query.format
+
+
 def _preparations(query: Query) -> Iterator[str]:
     if _INTO_FILE.search(query.sql) and (query.read_only or not _INSERT.match(query.sql)):
-        raise EngineError(62, "Code: 62. DB::Exception: INTO OUTFILE is not allowed. (SYNTAX_ERROR)")
+        raise EngineError(
+            62, "Code: 62. DB::Exception: INTO OUTFILE is not allowed; give text that only looks so as a parameter. (SYNTAX_ERROR)"
+        )
     if query.database:
         if not _DATABASE.fullmatch(query.database):
             raise EngineError(81, f"Code: 81. DB::Exception: Database {query.database!r} does not exist. (UNKNOWN_DATABASE)")

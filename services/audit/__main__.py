@@ -6,7 +6,7 @@ from services.runtime.process import run
 
 
 async def main(settings: AuditSettings) -> None:
-    """Run the sink until it is told to stop."""
+    """Move events until it is told to stop."""
     await make_app(settings).run()
 
 

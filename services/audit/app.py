@@ -4,13 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
-from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
-from nats.aio.msg import Msg
+from faststream import FastStream
+from faststream.nats import NatsBroker
+from nats.js import JetStreamContext
 
-from contracts.streams import AUDIT, SESSIONS
+from contracts.streams import AUDIT
 from services.audit.clickhouse import Store, StoreUnavailableError
 from services.audit.horizon import purge_for_ever
 from services.audit.settings import AuditSettings
@@ -19,70 +19,58 @@ from services.runtime import bus, health
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS: Final = 1.0
+CONNECT_SECONDS: Final = 0.5
 """Between attempts to reach ClickHouse at the start."""
 
 
 def make_app(settings: AuditSettings) -> FastStream:
-    """The sink as an application; `run()` it."""
-    broker = NatsBroker(logger=log, log_level=logging.DEBUG, **bus.connect_options(settings, "audit"))
-    sink: Sink
+    """The sink as an application; `run()` it.
 
-    @broker.subscriber(
-        AUDIT.filter_subject,
-        stream=JStream(SESSIONS.name, declare=False),
-        durable=AUDIT.durable,
-        pull_sub=PullSub(batch_size=settings.batch_events_max, timeout=settings.batch_seconds_max, batch=True),
-        ack_policy=AckPolicy.MANUAL,
-        decoder=_undecoded,
-    )
-    async def take(message: NatsMessage) -> None:
-        """A batch of raw messages."""
-        batch: Msg | list[Msg] = message.raw_message
-        assert isinstance(batch, list), "a batch subscriber gets lists"
-        await sink.take(batch)
+    `Sink` fetches from the stream itself. A batch subscriber of FastStream 0.7 drops what it has gathered when nats-py raises
+    the builtin TimeoutError, and these events would come again only after `ack_wait`, a minute later.
+    """
+    broker = NatsBroker(logger=log, log_level=logging.DEBUG, **bus.connect_options(settings, "audit"))
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        nonlocal sink
-        nats = await bus.connect(settings, "audit housekeeping")
-        jetstream = nats.jetstream()
-        await bus.declare(jetstream, settings)
-        store = await _migrated(settings)
-        sink = Sink(store)
-        purging = asyncio.create_task(purge_for_ever(jetstream, settings.resume_horizon_hours))
-
-        async def clickhouse() -> None:
-            if sink.failing:
-                raise StoreUnavailableError(sink.failing)
-
-        async def stream() -> None:
-            await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)
-
+        nats = await bus.connect(settings, "audit sink")
+        store = Store.open(settings)
         try:
-            async with health.serve(settings.health_port, {"clickhouse": clickhouse, "nats": stream}):
+            jetstream = nats.jetstream()
+            await bus.declare(jetstream, settings)
+
+            async def stream() -> None:
+                await jetstream.consumer_info(AUDIT.stream, AUDIT.durable)
+
+            async with health.serve(settings.health_port, {"clickhouse": store.ready, "nats": stream}):
+                tasks = (
+                    asyncio.create_task(_move_events(jetstream, store, settings), name="sink"),
+                    asyncio.create_task(purge_for_ever(jetstream, settings.resume_horizon_hours), name="horizon"),
+                )
+                for task in tasks:
+                    task.add_done_callback(lambda _: app.exit())  # neither ever ends unless something is wrong
                 yield
+                for task in tasks:
+                    task.cancel()
+                results = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
-            purging.cancel()
             await store.close()
             await nats.drain()
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
 
-    return FastStream(broker, logger=log, lifespan=lifespan)
+    app = FastStream(broker, logger=log, lifespan=lifespan)
+    return app
 
 
-async def _migrated(settings: AuditSettings) -> Store:
-    """The store once ClickHouse answers and has our tables."""
-    store: Store | None = None
+async def _move_events(jetstream: JetStreamContext, store: Store, settings: AuditSettings) -> None:
+    """Bring the schema up to date as soon as ClickHouse answers, then move events for ever."""
     while True:
         try:
-            store = store or await Store.connect(settings)
             await store.migrate()
-            return store
+            break
         except StoreUnavailableError as error:
             log.warning("ClickHouse is not ready: %s", error)
-            await asyncio.sleep(CONNECT_SECONDS)
-
-
-async def _undecoded(message: Any) -> list[bytes]:
-    """Each message is decoded by the sink, so that a bad one does not spoil its batch."""
-    return []
+        await asyncio.sleep(CONNECT_SECONDS)
+    await Sink(jetstream, store, settings).run()

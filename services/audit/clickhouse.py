@@ -1,140 +1,191 @@
-"""The audit service's one door to ClickHouse: migrations and inserts."""
+"""The audit service's one door to ClickHouse: the schema's migrations, and inserts."""
 
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from importlib.resources import files
-from typing import Final, Self
-from urllib.parse import urlsplit
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from typing import Any, Final, Self
 
-import clickhouse_connect
-from clickhouse_connect.driver.asyncclient import AsyncClient
-from clickhouse_connect.driver.exceptions import ClickHouseError
 from msgspec import Struct
 
 from contracts.wire import Recorded
+from services.runtime.clickhouse import FAILURES, ClickHouse
 from services.runtime.settings import ClickHouseSettings
 
 log = logging.getLogger(__name__)
 
-EVENT_COLUMNS: Final = ("org_id", "session_id", "seq", "at", "type", "attrs", "data", "chain")
-QUARANTINE_COLUMNS: Final = ("subject", "stream_seq", "reason", "payload")
+INSERT_SETTINGS: Final = {"max_partitions_per_insert_block": "0"}
+"""A batch may hold events of any months: one with odd times must not hold up the others."""
 
-_EVENT_TYPES: Final = (
-    "LowCardinality(String)",
-    "String",
-    "UInt64",
-    "DateTime64(6, 'UTC')",
-    "LowCardinality(String)",
-    "String",
-    "String",
-    "FixedString(16)",
-)
+_FILE_NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql")
+_STATEMENT_END: Final = re.compile(r";[ \t]*(?:\n|$)")
 
 
 class StoreUnavailableError(Exception):
-    """ClickHouse does not answer, or refuses; the message says how."""
+    """ClickHouse does not answer, or refuses for now: try again."""
 
 
-class Migration(Struct, frozen=True):
-    """One numbered file of `schema/`."""
-
-    version: int
-    name: str
-    statements: tuple[str, ...]
+class SchemaError(Exception):
+    """The schema in ClickHouse is not what this version can go on with; a person must look."""
 
 
 class Quarantined(Struct, frozen=True):
-    """A message that is no event."""
+    """A message that could not be decoded. `published_at`: microseconds since the epoch, UTC."""
 
-    subject: str
     stream_seq: int
+    published_at: int
+    subject: str
     reason: str
     payload: bytes
 
 
-class Store:
-    """Methods raise `StoreUnavailableError`."""
+class Migration(Struct, frozen=True):
+    """One file of `schema/`."""
 
-    def __init__(self, client: AsyncClient, database: str) -> None:
-        self._client = client
-        self._database = database
+    number: int
+    name: str
+    statements: tuple[str, ...]
+    checksum: str
+
+
+class Store:
+    """Methods raise `StoreUnavailableError` when ClickHouse does not answer."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
 
     @classmethod
-    async def connect(cls, settings: ClickHouseSettings) -> Self:
-        """Connected; the database exists."""
-        address = urlsplit(settings.clickhouse_url)
-        try:
-            client = await clickhouse_connect.get_async_client(
-                host=address.hostname,
-                port=address.port,
-                secure=address.scheme == "https",
-                username=settings.clickhouse_user,
-                password=settings.clickhouse_password,
-                autogenerate_session_id=False,
-            )
-            await client.command(f"CREATE DATABASE IF NOT EXISTS {settings.clickhouse_database}")
-        except (ClickHouseError, OSError) as error:
-            raise StoreUnavailableError(str(error)[:500]) from error
-        return cls(client, settings.clickhouse_database)
+    def open(cls, settings: ClickHouseSettings) -> Self:
+        """Connects when it is first used."""
+        return cls(ClickHouse(settings))
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await self._client.close()
+        await self._clickhouse.close()
+
+    async def ready(self) -> None:
+        """Raises when ClickHouse does not answer or has not our schema."""
+        await self._query("SELECT 1 FROM events LIMIT 0")
 
     async def migrate(self) -> list[str]:
-        """Apply what was not applied yet, in order; returns the names. Harmless twice, or in two replicas at once."""
-        await self._command(
-            "CREATE TABLE IF NOT EXISTS schema_migrations"
-            " (version UInt32 COMMENT 'number of the file', name String COMMENT 'its name',"
-            " applied_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when') ENGINE = ReplacingMergeTree ORDER BY version"
-            " COMMENT 'Schema files that were applied'"
-        )
-        rows = (
-            await self._client.query("SELECT version FROM schema_migrations FINAL", settings={"database": self._database})
-        ).result_rows
-        applied = {row[0] for row in rows}
+        """Apply what has not been applied yet; gives the names of these. Raises `SchemaError` when an applied file has changed.
+
+        Several replicas may do this at once: every statement is harmless when it runs twice.
+        """
+        await self._command(f"CREATE DATABASE IF NOT EXISTS {self._clickhouse.database}", use_database=False)
+        await self._command(_MIGRATIONS_TABLE)
+        applied: dict[int, str] = dict(await self._query(_APPLIED))
         done = []
         for migration in migrations():
-            if migration.version in applied:
-                continue
-            for statement in migration.statements:
-                await self._command(statement)
-            await self._insert(
-                "schema_migrations", [(migration.version, migration.name)], ("version", "name"), ("UInt32", "String")
-            )
-            log.info("schema: applied %s", migration.name)
-            done.append(migration.name)
+            if migration.number not in applied:
+                for statement in migration.statements:
+                    await self._command(statement)
+                await self._insert("schema_migrations (number, name, checksum)", [_migration_row(migration)])
+                done.append(migration.name)
+                log.info("schema: applied %04d_%s", migration.number, migration.name)
+            elif applied[migration.number] != migration.checksum:
+                raise SchemaError(f"schema/{migration.number:04d}_{migration.name}.sql was changed after it had been applied")
         return done
 
-    async def insert(self, events: Sequence[Recorded]) -> None:
-        """Append `events`; those that are there already are as good as not inserted again."""
-        rows = [(e.org_id, e.session_id, e.seq, e.at, e.type, e.attrs, e.data, e.chain) for e in events]
-        await self._insert("events", rows, EVENT_COLUMNS, _EVENT_TYPES)
+    async def insert_events(self, events: Iterable[Recorded]) -> None:
+        """Everything is readable when this returns."""
+        await self._insert("events (org_id, session_id, seq, at, type, attrs, data, chain)", map(_event_row, events))
 
-    async def set_aside(self, messages: Sequence[Quarantined]) -> None:
-        """Keep what is no event, with its bytes and the reason."""
-        rows = [(m.subject, m.stream_seq, m.reason, m.payload) for m in messages]
-        await self._insert("quarantine", rows, QUARANTINE_COLUMNS, ("String", "UInt64", "String", "String"))
+    async def insert_quarantined(self, messages: Iterable[Quarantined]) -> None:
+        """Set these aside."""
+        await self._insert("quarantine (stream_seq, published_at, subject, reason, payload)", map(_quarantined_row, messages))
 
-    async def _insert(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str], types: Sequence[str]) -> None:
+    async def _insert(self, into: str, rows: Iterable[bytes]) -> None:
+        # Not the client's `insert`: it needs two seconds of imports and keeps a process's loop from running meanwhile.
+        block = b"".join(rows)
+        if not block:
+            return
+        statement = f"INSERT INTO {into} FORMAT RowBinary\n".encode()
         try:
-            await self._client.insert(
-                table, rows, column_names=list(columns), column_type_names=list(types), database=self._database
-            )
-        except (ClickHouseError, OSError) as error:
-            raise StoreUnavailableError(str(error)[:500]) from error
+            client = await self._clickhouse.client()
+            await client.raw_insert(insert_block=statement + block, settings=INSERT_SETTINGS)
+        except FAILURES as error:
+            raise StoreUnavailableError(str(error)) from error
 
-    async def _command(self, statement: str) -> None:
+    async def _command(self, statement: str, *, use_database: bool = True) -> None:
         try:
-            await self._client.command(statement, settings={"database": self._database})
-        except (ClickHouseError, OSError) as error:
-            raise StoreUnavailableError(str(error)[:500]) from error
+            await (await self._clickhouse.client()).command(statement, use_database=use_database)
+        except FAILURES as error:
+            raise StoreUnavailableError(str(error)) from error
+
+    async def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        try:
+            return [tuple(row) for row in (await (await self._clickhouse.client()).query(sql)).result_rows]
+        except FAILURES as error:
+            raise StoreUnavailableError(str(error)) from error
 
 
 def migrations() -> Iterator[Migration]:
-    """The files of `schema/`, in order. Statements end with `;` at the end of a line."""
-    paths = sorted((path for path in files("services.audit").joinpath("schema").iterdir()), key=lambda path: path.name)
-    for path in paths:
-        text = path.read_text(encoding="utf-8")
-        statements = tuple(statement.strip() for statement in text.split(";\n") if statement.strip())
-        yield Migration(int(path.name.partition("_")[0]), path.name, statements)
+    """The files of `schema/`, in the order of their numbers."""
+    files = resources.files("services.audit").joinpath("schema")
+    for file in sorted(files.iterdir(), key=lambda file: file.name):
+        if match := _FILE_NAME.fullmatch(file.name):
+            text = file.read_text(encoding="utf-8")
+            statements = tuple(statement for statement in _STATEMENT_END.split(text) if statement.strip())
+            yield Migration(int(match[1]), match[2], statements, hashlib.sha256(text.encode()).hexdigest())
+
+
+_MIGRATIONS_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS schema_migrations
+(
+    number UInt32 COMMENT 'Number of the file in services/audit/schema',
+    name String COMMENT 'Its name',
+    checksum String COMMENT 'SHA-256 of its text, in hex',
+    applied_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When it was applied'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY number
+COMMENT 'Which files of the schema have been applied'
+"""
+_APPLIED: Final = "SELECT number, checksum FROM schema_migrations FINAL"
+
+
+# Rows in ClickHouse's format RowBinary: fixed-width numbers little-endian, text and bytes after their length as LEB128.
+
+_UINT32: Final = struct.Struct("<I")
+_SEQ_AT: Final = struct.Struct("<Qq")
+
+
+def _event_row(event: Recorded) -> bytes:
+    return b"".join(
+        (
+            _bytes(event.org_id.encode()),
+            _bytes(event.session_id.encode()),
+            _SEQ_AT.pack(event.seq, event.at),
+            _bytes(event.type.encode()),
+            _bytes(event.attrs),
+            _bytes(event.data),
+            _bytes(event.chain),
+        )
+    )
+
+
+def _quarantined_row(message: Quarantined) -> bytes:
+    return b"".join(
+        (
+            _SEQ_AT.pack(message.stream_seq, message.published_at),
+            _bytes(message.subject.encode()),
+            _bytes(message.reason.encode()),
+            _bytes(message.payload),
+        )
+    )
+
+
+def _migration_row(migration: Migration) -> bytes:
+    return _UINT32.pack(migration.number) + _bytes(migration.name.encode()) + _bytes(migration.checksum.encode())
+
+
+def _bytes(data: bytes) -> bytes:
+    length, prefix = len(data), bytearray()
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    prefix.append(length)
+    return bytes(prefix) + data

@@ -1,20 +1,28 @@
-"""Drops from stream SESSIONS what ClickHouse has and nobody will resume from any more."""
+"""Drops from stream SESSIONS what ClickHouse has and nobody will resume from any more.
+
+Never dropped is the newest event of a session that has not ended: whoever owns it next continues its numbers and its
+chain. The command of such a session still lies in stream COMMANDS.
+"""
 
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from contracts.streams import AUDIT, SESSIONS
-from contracts.subjects import ALL_EVENTS
+from contracts import subjects
+from contracts.commands import OpenSession
+from contracts.streams import AUDIT, COMMANDS, SESSIONS
 
 log = logging.getLogger(__name__)
 
 PURGE_SECONDS: Final = 300.0
+
+_decoder = msgspec.msgpack.Decoder(OpenSession)
 
 
 async def purge_for_ever(jetstream: JetStreamContext, horizon_hours: float) -> None:
@@ -29,15 +37,27 @@ async def purge_for_ever(jetstream: JetStreamContext, horizon_hours: float) -> N
 
 
 async def purge(jetstream: JetStreamContext, *, before: datetime) -> int:
-    """Drop what is acknowledged by `audit`, which means stored in ClickHouse, and was written before `before`. Returns how many."""
+    """Drop what is acknowledged by `audit`, which means stored in ClickHouse, and was written before `before`. Returns how many.
+
+    Raises `nats.errors.Error` when the bus does not answer.
+    """
+    # The floor is read first: what is acknowledged after this is left for the next time.
     consumer = await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)
     state = (await jetstream.stream_info(SESSIONS.name)).state
     floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
     first_kept = await _first_since(jetstream, before, state.first_seq, floor + 1)
     if first_kept <= state.first_seq:
         return 0
-    await jetstream.purge_stream(SESSIONS.name, seq=first_kept)
-    return state.messages - (await jetstream.stream_info(SESSIONS.name)).state.messages
+    newest = await _newest_of_unended(jetstream)
+    held = {session_id: seq for session_id, seq in newest.items() if seq < first_kept}
+    if not held:
+        await jetstream.purge_stream(SESSIONS.name, seq=first_kept)
+    else:
+        for session_id in await _sessions(jetstream):
+            seq = held.get(session_id, first_kept)
+            await jetstream.purge_stream(SESSIONS.name, seq=seq, subject=subjects.events_of(session_id))
+    left = (await jetstream.stream_info(SESSIONS.name)).state
+    return state.messages - left.messages + (left.last_seq - state.last_seq)
 
 
 async def _first_since(jetstream: JetStreamContext, before: datetime, low: int, high: int) -> int:
@@ -45,7 +65,7 @@ async def _first_since(jetstream: JetStreamContext, before: datetime, low: int, 
     while low < high:
         middle = (low + high) // 2
         try:
-            message = await jetstream.get_msg(SESSIONS.name, seq=middle, subject=ALL_EVENTS, direct=True, next=True)
+            message = await jetstream.get_msg(SESSIONS.name, seq=middle, subject=subjects.ALL_EVENTS, direct=True, next=True)
         except NotFoundError:
             high = middle
             continue
@@ -54,3 +74,35 @@ async def _first_since(jetstream: JetStreamContext, before: datetime, low: int, 
         else:
             high = middle
     return high
+
+
+async def _newest_of_unended(jetstream: JetStreamContext) -> dict[str, int]:
+    """Where in the stream the newest event of each session lies that has a command still: it waits, or it runs."""
+    found: dict[str, int] = {}
+    next_seq = 1
+    while True:
+        try:
+            command = await jetstream.get_msg(COMMANDS.name, seq=next_seq, subject=subjects.OPEN_SESSION, next=True)
+        except NotFoundError:
+            return found
+        assert command.seq is not None, "JetStream numbers its messages"
+        next_seq = command.seq + 1
+        try:
+            session_id = _decoder.decode(command.data or b"").session_id
+            newest = await jetstream.get_msg(SESSIONS.name, subject=subjects.events_of(session_id))
+        except (msgspec.MsgspecError, NotFoundError):
+            continue  # no command; or nothing is recorded of it yet
+        assert newest.seq is not None, "JetStream numbers its messages"
+        found[session_id] = newest.seq
+
+
+async def _sessions(jetstream: JetStreamContext) -> set[str]:
+    """The sessions that the stream has events of; what stands on no session's subject is left alone."""
+    info = await jetstream.stream_info(SESSIONS.name, subjects_filter=subjects.ALL_EVENTS)
+    found = set()
+    for subject in info.state.subjects or {}:
+        try:
+            found.add(subjects.session_of(subject))
+        except subjects.UnsafeTokenError:
+            log.warning("stream %s has messages on a subject that is no session's", SESSIONS.name)
+    return found

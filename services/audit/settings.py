@@ -10,7 +10,7 @@ from services.runtime.settings import ClickHouseSettings
 class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
     """`audit`."""
 
-    batch_events_max: Annotated[int, Meta(description="Events in one insert into ClickHouse, at most.", ge=1, le=20_000)] = 5000
+    batch_events_max: Annotated[int, Meta(description="Events in one insert into ClickHouse, at most.", ge=1, le=20_000)] = 10_000
     batch_seconds_max: Annotated[
         float, Meta(description="How long an event waits for its batch to fill, at most.", gt=0, le=30)
     ] = 0.2

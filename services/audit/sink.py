@@ -1,80 +1,154 @@
-"""Batches of messages into ClickHouse: insert, then acknowledge. Running it twice is harmless."""
+"""Moves events from the stream into ClickHouse: gather a batch, insert it, then acknowledge it.
+
+It keeps nothing: a batch that was inserted and not acknowledged is delivered again and inserted again, which changes
+nothing in what is read. Any number of replicas may share the durable consumer.
+"""
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final
 
 from msgspec import Struct
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
+from nats.js.errors import ServiceUnavailableError
 
-from contracts import wire
-from contracts.wire import UndecodableError
+from contracts import subjects, wire
+from contracts.streams import AUDIT
+from contracts.wire import Recorded, UndecodableError
 from services.audit.clickhouse import Quarantined, Store, StoreUnavailableError
+from services.audit.settings import AuditSettings
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS: Final = 0.5
-RETRY_SECONDS_MAX: Final = 15.0
+BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
+FETCH_EVENTS_MAX: Final = 256
+"""Of one request to the stream, as a request cannot be bounded in bytes."""
 
-REASON_CHARACTERS_MAX: Final = 500
+PULL_SECONDS: Final = 2.0
+"""How long a request waits for a first event. After a server restart the next request is the one that is answered."""
+
+RETRY_SECONDS: Final = 0.2
+RETRY_SECONDS_MAX: Final = 5.0
+KEEP_SECONDS: Final = AUDIT.ack_wait_seconds / 3
+"""How often the stream is told that a batch is still in hand, while ClickHouse does not take it."""
+
+SEQ_MAX: Final = 2**63 - 1
+AT_MAX: Final = 10_413_791_999_999_999
+"""End of the year 2299, with which ClickHouse's DateTime64 ends; in microseconds since the epoch."""
 
 
 class Batch(Struct, frozen=True):
-    """What one fetch brought."""
+    """What a run of messages means: events, and what is none."""
 
-    messages: Sequence[Msg]
-    events: Sequence[wire.Recorded]
-    strangers: Sequence[Quarantined]
-
-    @classmethod
-    def of(cls, messages: Sequence[Msg]) -> Self:
-        """Each message decoded by itself, so that none spoils another."""
-        events, strangers = [], []
-        for message in messages:
-            try:
-                events.append(wire.decode(message.data))
-            except UndecodableError as error:
-                reason = str(error)[:REASON_CHARACTERS_MAX]
-                strangers.append(Quarantined(message.subject, message.metadata.sequence.stream, reason, message.data))
-        return cls(messages, events, strangers)
+    events: tuple[Recorded, ...]
+    quarantined: tuple[Quarantined, ...]
 
 
 class Sink:
-    """Holds nothing between batches."""
+    """`run` it until it is cancelled."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, jetstream: JetStreamContext, store: Store, settings: AuditSettings) -> None:
+        self._jetstream = jetstream
         self._store = store
-        self.failing: str = ""
-        """Why the newest insert failed; empty when it did not."""
+        self._events_max = settings.batch_events_max
+        self._seconds_max = settings.batch_seconds_max
+        self._subscription: JetStreamContext.PullSubscription | None = None
 
-    async def take(self, messages: Sequence[Msg]) -> None:
-        """Returns once all `messages` are stored and acknowledged, however long ClickHouse is away."""
-        batch = Batch.of(messages)
-        delay = RETRY_SECONDS
+    async def run(self) -> None:
+        """Never returns. Cancelled, it gives back what it has in hand, to be delivered again at once."""
+        self._subscription = await self._jetstream.pull_subscribe_bind(
+            durable=AUDIT.durable, stream=AUDIT.stream, pending_bytes_limit=4 * BATCH_BYTES_MAX
+        )
         while True:
-            try:
-                if batch.events:
-                    await self._store.insert(batch.events)
-                if batch.strangers:
-                    log.error("%d messages are no events and were set aside", len(batch.strangers))
-                    await self._store.set_aside(batch.strangers)
+            messages = await self._gather()
+            if messages:
+                await self._move(messages)
+
+    async def _gather(self) -> list[Msg]:
+        """Some messages, or none after `PULL_SECONDS`."""
+        messages = await self._fetch(PULL_SECONDS)
+        gathered_bytes = sum(len(message.data) for message in messages)
+        deadline = time.monotonic() + self._seconds_max
+        while messages and len(messages) < self._events_max and gathered_bytes < BATCH_BYTES_MAX:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 break
-            except StoreUnavailableError as error:
-                self.failing = str(error)
-                log.warning("%d events wait for ClickHouse: %s", len(messages), error)
-                await self._keep(messages)
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, RETRY_SECONDS_MAX)
-        self.failing = ""
+            more = await self._fetch(left)
+            messages += more
+            gathered_bytes += sum(len(message.data) for message in more)
+        return messages
+
+    async def _fetch(self, seconds: float) -> list[Msg]:
+        """What the stream has now, or the next that it gets within this time."""
+        assert self._subscription, "run has subscribed"
+        try:
+            return await self._subscription.fetch(FETCH_EVENTS_MAX, timeout=seconds)
+        except (NatsTimeoutError, TimeoutError):
+            return []
+        except ServiceUnavailableError:
+            log.warning("JetStream does not answer")
+            await asyncio.sleep(RETRY_SECONDS)
+            return []
+
+    async def _move(self, messages: Sequence[Msg]) -> None:
+        try:
+            await self._store_until_it_is(messages)
+        except asyncio.CancelledError:
+            for message in messages:
+                await message.nak()
+            raise
         for message in messages:
             await message.ack()
 
-    async def _keep(self, messages: Sequence[Msg]) -> None:
-        """Tell JetStream that these are in hand; if it does not hear it, they are inserted again, which is harmless."""
+    async def _store_until_it_is(self, messages: Sequence[Msg]) -> None:
+        batch = sort(messages)
+        for set_aside in batch.quarantined:
+            log.error("message %d of the stream is set aside: %s", set_aside.stream_seq, set_aside.reason)
+        pause = RETRY_SECONDS
+        kept_at = time.monotonic()
+        while True:
+            try:
+                await self._store.insert_events(batch.events)
+                await self._store.insert_quarantined(batch.quarantined)
+                return
+            except StoreUnavailableError as error:
+                log.warning("ClickHouse did not take %d events, trying again: %s", len(batch.events), error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
+            if time.monotonic() - kept_at > KEEP_SECONDS:
+                kept_at = time.monotonic()
+                for message in messages:
+                    await message.in_progress()
+
+
+def sort(messages: Sequence[Msg]) -> Batch:
+    """The events in these messages, and the messages that hold none."""
+    events: list[Recorded] = []
+    quarantined: list[Quarantined] = []
+    for message in messages:
         try:
-            for message in messages:
-                await message.in_progress()
-        except NatsError as error:
-            log.warning("not told that messages are in hand: %s", error)
+            events.append(_event(message))
+        except UndecodableError as error:
+            published_at = round(message.metadata.timestamp.timestamp() * 1_000_000)
+            stream_seq = message.metadata.sequence.stream
+            quarantined.append(Quarantined(stream_seq, published_at, message.subject, str(error), message.data))
+    return Batch(tuple(events), tuple(quarantined))
+
+
+def _event(message: Msg) -> Recorded:
+    """The event in `message`, within what ClickHouse can hold. Raises `UndecodableError`."""
+    recorded = wire.decode(message.data)
+    try:
+        if subjects.event(recorded.session_id, recorded.type) != message.subject:
+            raise UndecodableError("the envelope is of another session or type than the subject")
+    except subjects.UnsafeTokenError as error:
+        raise UndecodableError(str(error)) from error
+    if not 1 <= recorded.seq <= SEQ_MAX:
+        raise UndecodableError(f"seq {recorded.seq} is out of range")
+    if not 0 <= recorded.at <= AT_MAX:
+        raise UndecodableError(f"at {recorded.at} is out of range")
+    return recorded

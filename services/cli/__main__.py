@@ -95,24 +95,26 @@ async def _revoke_token(arguments: argparse.Namespace, settings: StreamSettings)
 
 @asynccontextmanager
 async def _directory(settings: StreamSettings) -> AsyncIterator[Directory]:
-    nats = Client()
-    options = bus.connect_options(settings, "vsay") | {"allow_reconnect": False, "error_cb": _ignore}
+    nats, refusals = Client(), list[Exception]()
+
+    async def refused(error: Exception) -> None:
+        refusals.append(error)
+
+    # Services wait for a server that is not there yet; a person would rather know.
+    once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1, "error_cb": refused}
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            await nats.connect(**options)
+            await nats.connect(**bus.connect_options(settings, "vsay") | once)
     except (OSError, NatsError) as error:
-        reason = str(error) or type(error).__name__
-        raise FailedError(f"no NATS server at {settings.nats_url} (VSAY_NATS_URL): {reason}; is `vsay up` running?") from error
+        reason = refusals[-1] if refusals else error
+        message = f"no NATS server at {settings.nats_url} (VSAY_NATS_URL): {reason or type(reason).__name__}; does `vsay up` run?"
+        raise FailedError(message) from error
     try:
         jetstream = nats.jetstream()
         await bus.declare(jetstream, settings)
         yield await Directory.open(jetstream)
     finally:
         await nats.close()
-
-
-async def _ignore(_: Exception) -> None:
-    """What `connect` also raises."""
 
 
 def _settings() -> StreamSettings:

@@ -5,7 +5,7 @@ Values are JSON. Tokens and tickets are found by the SHA-256 of their secret, wh
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,14 +17,11 @@ from nats.js.errors import InvalidKeyError, KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from contracts.directory import ApiToken, DirectoryFile, Machine, Organization, Ticket, User, secret_key
-from contracts.streams import MACHINES, ORGANIZATIONS, TICKETS, TOKENS, USERS
-from services.runtime import bus
+from contracts.streams import MACHINES, ORGANIZATIONS, TICKETS, TOKENS, USERS, Bucket
+from services.runtime import buckets, bus
 
 TOKEN_PREFIX: Final = "vsay_"  # noqa: S105  # what a leaked token is recognized by, not a secret
 SECRET_BYTES: Final = 32
-
-LIST_SECONDS: Final = 5.0
-"""How long the next value of a listing may take."""
 
 
 class DirectoryError(Exception):
@@ -61,18 +58,31 @@ def read_file(path: Path) -> DirectoryFile:
 class Directory:
     """One view of the buckets, which other processes may change at any time: nothing is cached."""
 
-    def __init__(self, organizations: KeyValue, users: KeyValue, machines: KeyValue, tokens: KeyValue, tickets: KeyValue) -> None:
-        """The buckets, which `bus.declare` has created; see `open`."""
-        self._organizations = _Table(organizations, ORGANIZATIONS.name, Organization)
-        self._users = _Table(users, USERS.name, User)
-        self._machines = _Table(machines, MACHINES.name, Machine)
-        self._tokens = _Table(tokens, TOKENS.name, ApiToken)
-        self._tickets = _Table(tickets, TICKETS.name, Ticket)
+    def __init__(
+        self,
+        organizations: "Table[Organization]",
+        users: "Table[User]",
+        machines: "Table[Machine]",
+        tokens: "Table[ApiToken]",
+        tickets: "Table[Ticket]",
+    ) -> None:
+        """See `open`."""
+        self._organizations = organizations
+        self._users = users
+        self._machines = machines
+        self._tokens = tokens
+        self._tickets = tickets
 
     @classmethod
     async def open(cls, jetstream: JetStreamContext) -> Self:
         """The directory on this bus. Raises `nats.js.errors.BucketNotFoundError` where `bus.declare` has not run."""
-        return cls(*[await bus.bucket(jetstream, declared) for declared in (ORGANIZATIONS, USERS, MACHINES, TOKENS, TICKETS)])
+        return cls(
+            await Table.open(jetstream, ORGANIZATIONS, Organization),
+            await Table.open(jetstream, USERS, User),
+            await Table.open(jetstream, MACHINES, Machine),
+            await Table.open(jetstream, TOKENS, ApiToken),
+            await Table.open(jetstream, TICKETS, Ticket),
+        )
 
     async def organization(self, org_id: str) -> Organization | None:
         """The organization; None when there is none. Raises `UnreadableValueError`, as all that reads does."""
@@ -101,11 +111,12 @@ class Directory:
         _check(file, known=set() if prune else set(organizations))
         written, unchanged = [], []
         # What others refer to comes first, and is removed last, so that a reader in between sees no dangling reference.
-        for table, present, declared in (
+        tables: tuple[tuple[Table[Any], Mapping[str, Struct], Iterable[Organization | Machine | User]], ...] = (
             (self._organizations, organizations, file.organizations),
             (self._machines, machines, file.machines),
             (self._users, users, file.users),
-        ):
+        )
+        for table, present, declared in tables:
             for entry in declared:
                 if present.get(entry.id) == entry:
                     unchanged.append(entry.id)
@@ -155,7 +166,7 @@ class Directory:
             if token.user_id not in kept_users:
                 await self._tokens.remove(key)
         removed = []
-        tables: tuple[tuple[_Table[Any], Iterable[str], set[str]], ...] = (
+        tables: tuple[tuple[Table[Any], Iterable[str], set[str]], ...] = (
             (self._users, users, kept_users),
             (self._machines, machines, {machine.id for machine in file.machines}),
             (self._organizations, organizations, {organization.id for organization in file.organizations}),
@@ -167,15 +178,23 @@ class Directory:
         return removed
 
 
-class _Table[Value: Struct]:
-    """One bucket, with values of one type."""
+class Table[Value: Struct]:
+    """One bucket, with values of one type as JSON."""
 
-    def __init__(self, bucket: KeyValue, name: str, kind: type[Value]) -> None:
+    def __init__(self, jetstream: JetStreamContext, bucket: KeyValue, declared: Bucket, kind: type[Value]) -> None:
+        """See `open`."""
+        self._jetstream = jetstream
         self._bucket = bucket
-        self._name = name
+        self._declared = declared
         self._decoder = msgspec.json.Decoder(kind)
 
+    @classmethod
+    async def open(cls, jetstream: JetStreamContext, declared: Bucket, kind: type[Value]) -> Self:
+        """The table in this bucket. Raises `nats.js.errors.BucketNotFoundError`."""
+        return cls(jetstream, await bus.bucket(jetstream, declared), declared, kind)
+
     async def get(self, key: str) -> Value | None:
+        """None for a key that is not there, and for text that can be no key. Raises `UnreadableValueError`."""
         try:
             entry = await self._bucket.get(key)
         except (KeyNotFoundError, InvalidKeyError):
@@ -183,27 +202,23 @@ class _Table[Value: Struct]:
         return self._decode(key, entry.value or b"")
 
     async def all(self) -> dict[str, Value]:
-        found: dict[str, Value] = {}
-        watcher = await self._bucket.watchall(ignore_deletes=True)
-        try:
-            # None stands after the last value that there was when the watch began.
-            while entry := await watcher.updates(timeout=LIST_SECONDS):  # type: ignore[no-untyped-call]
-                found[entry.key] = self._decode(entry.key, entry.value or b"")
-        finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]
-        return found
+        """Everything by key. Raises `UnreadableValueError`."""
+        found = await buckets.values(self._jetstream, self._declared)
+        return {key: self._decode(key, value) for key, value in found.items()}
 
-    async def put(self, key: str, value: Struct) -> None:
+    async def put(self, key: str, value: Value) -> None:
+        """Write; the last writer wins."""
         await self._bucket.put(key, msgspec.json.encode(value))
 
     async def remove(self, key: str) -> None:
+        """Remove the value and its history."""
         await self._bucket.purge(key)
 
     def _decode(self, key: str, value: bytes) -> Value:
         try:
             return self._decoder.decode(value)
         except msgspec.MsgspecError as error:
-            raise UnreadableValueError(f"bucket {self._name}, key {key}: {error}") from error
+            raise UnreadableValueError(f"bucket {self._declared.name}, key {key}: {error}") from error
 
 
 def _check(file: DirectoryFile, *, known: set[str]) -> None:

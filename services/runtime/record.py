@@ -47,6 +47,17 @@ class Record:
             return None
         return _stored(message)
 
+    async def head(self, session_id: str) -> Recorded | None:
+        """The stored event with the highest number; None when there is none."""
+        last = await self.last(session_id)
+        if last is None:
+            return None
+        head = last.recorded
+        start = await self._stream_seq_before(session_id, head.seq - DISORDER_EVENTS_MAX)
+        async for recorded in self._read(session_id, start or last.stream_seq):
+            head = max(head, recorded, key=lambda each: each.seq)
+        return head
+
     async def event(self, session_id: str, seq: int) -> Recorded | None:
         """Event number `seq`, or None when the stream does not have it."""
         async for recorded in self.events(session_id, after_seq=seq - 1):

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from contracts import subjects, wire
+from contracts.events import SessionEnded
 from contracts.wire import Recorded
 from services.runtime.record import Record
 from services.session_api.gateway import Gateway
@@ -22,6 +23,9 @@ PENDING_BYTES_MAX: Final = 2 * 1024 * 1024
 
 HELD_EVENTS_MAX: Final = 512
 """Events that came before their predecessors were stored (they were published again); above any writer's window."""
+
+
+_ENDED: Final = str(SessionEnded.__struct_config__.tag)
 
 
 class Feed:
@@ -103,6 +107,13 @@ class Feed:
         for seq in [seq for seq in self._held if seq < self._next_seq]:
             del self._held[seq]
         await self._pass_on(self._held.pop(self._next_seq, None))
+        if any(recorded.type == _ENDED for recorded in self._held.values()):
+            await self._pass_on_what_there_is()
+
+    async def _pass_on_what_there_is(self) -> None:
+        """Nothing can be stored after the end: what is missing now was lost with its worker, and will not come any more."""
+        while self._held:
+            await self._pass_on(self._held.pop(min(self._held)))
 
     async def _stored(self) -> AsyncIterator[Recorded]:
         """What follows the last delivered event, from ClickHouse as far as the stream no longer has it."""

@@ -1,60 +1,55 @@
-"""The API's one door to ClickHouse: what was recorded, as projections and as events."""
+"""The API's one door to ClickHouse: sessions, logs and statistics of what `audit` has stored there.
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import Any, Final, Self
-from urllib.parse import urlsplit
+Lists and statistics read the view `sessions`. What is read of one session (its events, its logs) comes from the table
+`events` itself, in order, and an event that is there twice is given once.
+"""
 
-import clickhouse_connect
-from clickhouse_connect.driver.asyncclient import AsyncClient
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, Literal, Self
+
+import msgspec
+from msgspec import Struct
 
 from contracts.api import LogEntry, MachineUsage, SessionStats
-from contracts.events import ConnectError, EndReason, Person, Target
+from contracts.events import CommandEntered, ConnectError, EndReason, Person, Target, TextShown
 from contracts.live import LiveSession, LiveState
 from contracts.wire import Recorded
+from services.runtime.clickhouse import FAILURES, ClickHouse
 from services.runtime.settings import ClickHouseSettings
 
 TOP_MACHINES_MAX: Final = 10
+PAGE_ROWS: Final = 500
+"""Events that are asked for at once; of full output frames, 16 MiB."""
 
-EVENTS_AT_ONCE: Final = 2000
-"""Rows that a stream of events or log entries asks for at a time, so that a slow reader holds no query open."""
-
-_SESSION_COLUMNS: Final = (
-    "session_id, org_id, user_id, user_name, user_email, machine_id, machine_name, machine_host, ip_address, user_agent, worker,"
-    " started_at, last_activity, ended_at, shell_ran, reason, code, exit_status, commands_count"
-)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class HistoryUnavailableError(Exception):
-    """ClickHouse does not answer, or refuses."""
+    """ClickHouse does not answer, or has not our schema yet: try again later."""
 
 
 class History:
-    """Every method raises `HistoryUnavailableError`. Times are UTC."""
+    """Every method raises `HistoryUnavailableError` when ClickHouse does not answer."""
 
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._settings = settings
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
 
     @classmethod
     async def connect(cls, settings: ClickHouseSettings) -> Self:
-        """The history; ClickHouse itself is reached when it is first asked, and need not answer before."""
-        return cls(settings)
+        """Ready to ask; ClickHouse may still be down."""
+        return cls(ClickHouse(settings))
 
     async def close(self) -> None:
         """Let go of the connections."""
-        if self._client:
-            await self._client.close()
+        await self._clickhouse.close()
 
     async def ready(self) -> None:
-        """Returns when ClickHouse answers and has our tables."""
-        await self._rows("SELECT count() FROM sessions WHERE session_id = ''")
+        """Raises when ClickHouse does not answer, or `audit` has not made the schema yet."""
+        await self._rows("SELECT 1 FROM sessions LIMIT 0", {})
 
-    async def sessions(  # one argument a filter
+    async def sessions(
         self,
         *,
         org_id: str,
@@ -66,160 +61,185 @@ class History:
         before: tuple[datetime, str] | None = None,
         limit: int,
     ) -> list[LiveSession]:
-        """An organization's sessions, newest first by (`started_at`, id); `before` is the last of the page before."""
-        conditions, parameters = ["org_id = {org_id:String}"], {"org_id": org_id, "limit": str(limit)}
-        if user_id is not None:
-            conditions.append("user_id = {user_id:String}")
-            parameters["user_id"] = user_id
-        if machine_id is not None:
-            conditions.append("machine_id = {machine_id:String}")
-            parameters["machine_id"] = machine_id
+        """Sessions of an organization, newest first by (`started_at`, id), at most `limit`.
+
+        `since` (inclusive) and `until` (exclusive) bound `started_at`; `before` is where the page before ended.
+        """
+        conditions = ["org_id = {org_id:String}"]
+        values: dict[str, Any] = {"org_id": org_id, "limit": limit}
+        for name, value in (("user_id", user_id), ("machine_id", machine_id)):
+            if value is not None:
+                conditions.append(f"{name} = {{{name}:String}}")
+                values[name] = value
         if ended is not None:
-            conditions.append("ended_at IS NOT NULL" if ended else "ended_at IS NULL")
-        if since is not None:
-            conditions.append("started_at >= {since:DateTime64(6, 'UTC')}")
-            parameters["since"] = _moment(since)
-        if until is not None:
-            conditions.append("started_at < {until:DateTime64(6, 'UTC')}")
-            parameters["until"] = _moment(until)
+            conditions.append("state = 'ended'" if ended else "state != 'ended'")
+        for name, moment, comparison in (("since", since, ">="), ("until", until, "<")):
+            if moment is not None:
+                conditions.append(f"started_at {comparison} {_MOMENT.format(name)}")
+                values[name] = _microseconds(moment)
         if before is not None:
-            conditions.append("(started_at, session_id) < ({before:DateTime64(6, 'UTC')}, {before_id:String})")
-            parameters |= {"before": _moment(before[0]), "before_id": before[1]}
-        where = " AND ".join(conditions)
-        query = (
-            f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE {where} ORDER BY (started_at, session_id) DESC LIMIT {{limit:UInt32}}"
-        )
-        return [_session(row) for row in await self._rows(query, parameters)]
+            conditions.append(f"(started_at, session_id) < ({_MOMENT.format('before')}, {{before_id:String}})")
+            values |= {"before": _microseconds(before[0]), "before_id": before[1]}
+        sql = f"{_SESSIONS} AND {' AND '.join(conditions)} ORDER BY started_at DESC, session_id DESC LIMIT {{limit:UInt32}}"
+        return [_session(row) for row in await self._rows(sql, values)]
 
     async def session(self, org_id: str, session_id: str) -> LiveSession | None:
-        """One session, as far as ClickHouse knows it."""
-        query = f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE org_id = {{org_id:String}} AND session_id = {{session_id:String}}"
-        rows = await self._rows(query, {"org_id": org_id, "session_id": session_id})
+        """One session of this organization; None when ClickHouse has none of this id (yet)."""
+        sql = f"{_SESSIONS} AND org_id = {{org_id:String}} AND session_id = {{session_id:String}}"
+        rows = await self._rows(sql, {"org_id": org_id, "session_id": session_id})
         return _session(rows[0]) if rows else None
 
     async def recorded_seq(self, session_id: str) -> int:
-        """Number of the session's newest event in ClickHouse; 0 when there is none."""
-        rows = await self._rows("SELECT max(seq) FROM events WHERE session_id = {session_id:String}", {"session_id": session_id})
+        """How many of the session's events ClickHouse has: its highest number, unless one before it is still on its way."""
+        rows = await self._rows(_RECORDED_SEQ, {"session_id": session_id})
         return int(rows[0][0])
 
-    async def logs(self, session_id: str, *, after_seq: int = 0, type_: str | None = None) -> AsyncIterator[LogEntry]:
-        """Commands and readable output in the order of the record; entries without text are left out."""
-        condition = " AND type = {type:String}" if type_ else ""
-        query = (
-            "SELECT seq, at, type, content FROM logs WHERE session_id = {session_id:String} AND seq > {after_seq:UInt64}"
-            f" AND content != ''{condition} ORDER BY seq LIMIT {EVENTS_AT_ONCE}"
-        )
-        while True:
-            rows = await self._rows(query, {"session_id": session_id, "after_seq": str(after_seq), "type": type_ or ""})
-            for seq, at, kind, content in rows:
-                yield LogEntry(timestamp=at, type=kind, content=content, seq=seq)
-            if len(rows) < EVENTS_AT_ONCE:
+    async def logs(
+        self,
+        session_id: str,
+        *,
+        after_seq: int = 0,
+        limit: int | None = None,
+        type_: Literal["command", "output"] | None = None,
+    ) -> AsyncIterator[LogEntry]:
+        """Command lines and the readable output that followed, in order, as they are read; empty texts are left out."""
+        types = [event_type for event_type, entry_type in _LOGGED.items() if type_ in (None, entry_type)]
+        left = limit
+        async for seq, at, event_type, attrs in self._pages(_LOGS, {"session_id": session_id, "types": types}, after_seq, 0):
+            content = _text.decode(attrs).text
+            if not content:
+                continue
+            if left is not None and (left := left - 1) < 0:
                 return
-            after_seq = rows[-1][0]
+            yield LogEntry(timestamp=_moment(at), type=_LOGGED[event_type], content=content, seq=seq)
 
     async def stats(
         self, *, org_id: str, user_id: str | None = None, since: datetime, until: datetime, active: int
     ) -> SessionStats:
-        """Figures over the sessions whose `started_at` lies in `since` … `until`, as `docs/api.md` defines them.
+        """Figures over the sessions whose `started_at` lies in `since` (inclusive) to `until` (exclusive).
 
-        Their duration is counted up to their end, or to `until` while they run. `active` comes from the caller: the bus knows it.
+        `total_sessions`: how many these are. `total_duration_hours`: the sum of their time from `started_at` to their end,
+        or to `until` where that is earlier or they still run. `unique_users`: whose they were. `top_machines`: the ten
+        that had most of them, then by id. `active_sessions` is `active`, which only the bus knows.
         """
-        parameters = {"org_id": org_id, "user_id": user_id or "", "since": _moment(since), "until": _moment(until)}
-        chosen = (
-            "FROM sessions WHERE org_id = {org_id:String} AND ({user_id:String} = '' OR user_id = {user_id:String})"
-            " AND started_at >= {since:DateTime64(6, 'UTC')} AND started_at < {until:DateTime64(6, 'UTC')}"
-        )
-        counted_to = "least(ifNull(ended_at, {until:DateTime64(6, 'UTC')}), {until:DateTime64(6, 'UTC')})"
-        duration = f"dateDiff('microsecond', started_at, {counted_to})"
-        totals = await self._rows(f"SELECT count(), sum(greatest(0, {duration})), uniqExact(user_id) {chosen}", parameters)
-        machines = await self._rows(
-            f"SELECT machine_id, argMax(machine_name, started_at), count() AS sessions_count {chosen}"
-            f" GROUP BY machine_id ORDER BY sessions_count DESC, machine_id LIMIT {TOP_MACHINES_MAX}",
-            parameters,
-        )
-        total, microseconds, users = totals[0]
+        whose = "" if user_id is None else _OF_USER
+        values = {"org_id": org_id, "user_id": user_id or "", "since": _microseconds(since), "until": _microseconds(until)}
+        [(total_sessions, duration_us, unique_users)] = await self._rows(_TOTALS + whose, values)
+        machines = await self._rows(_TOP_MACHINES + whose + _MOST_USED, values | {"limit": TOP_MACHINES_MAX})
         return SessionStats(
-            total_sessions=total,
+            total_sessions=total_sessions,
             active_sessions=active,
-            total_duration_hours=round(microseconds / 3.6e9, 4),
-            unique_users=users,
-            top_machines=[MachineUsage(*row) for row in machines],
+            total_duration_hours=duration_us / 3_600_000_000,
+            unique_users=unique_users,
+            top_machines=[MachineUsage(machine_id, name, count) for machine_id, name, count in machines],
         )
 
     async def events(self, session_id: str, after_seq: int, up_to_seq: int | None = None) -> AsyncIterator[Recorded]:
-        """The recorded events after number `after_seq`, each once, in order, byte for byte."""
-        query = (
-            "SELECT org_id, session_id, seq, toUnixTimestamp64Micro(at), type, attrs, data, chain FROM events"
-            " WHERE session_id = {session_id:String} AND seq > {after_seq:UInt64} AND seq <= {up_to:UInt64}"
-            f" ORDER BY seq LIMIT 1 BY seq LIMIT {EVENTS_AT_ONCE}"
-        )
-        up_to = str(2**63 if up_to_seq is None else up_to_seq)
-        formats: dict[str, str | dict[str, str]] = {"attrs": "bytes", "data": "bytes", "chain": "bytes"}
+        """The session's events after number `after_seq`, up to and with `up_to_seq`, in order, exactly as recorded."""
+        values = {"session_id": session_id, "up_to_seq": SEQ_MAX if up_to_seq is None else up_to_seq}
+        async for row in self._pages(_EVENTS, values, after_seq, 2):
+            yield Recorded(*row)
+
+    async def _pages(self, sql: str, values: dict[str, Any], after_seq: int, seq_column: int) -> AsyncIterator[Sequence[Any]]:
+        """Rows a page at a time, so that a slow reader holds no query open."""
         while True:
-            rows = await self._rows(query, {"session_id": session_id, "after_seq": str(after_seq), "up_to": up_to}, formats)
+            rows = await self._rows(sql, values | {"after_seq": after_seq, "limit": PAGE_ROWS})
             for row in rows:
-                yield Recorded(*row)
-            if len(rows) < EVENTS_AT_ONCE:
+                yield row
+            if len(rows) < PAGE_ROWS:
                 return
-            after_seq = rows[-1][2]
+            after_seq = rows[-1][seq_column]
 
-    async def _rows(
-        self, query: str, parameters: Mapping[str, str] | None = None, formats: dict[str, str | dict[str, str]] | None = None
-    ) -> Sequence[Sequence[Any]]:
-        async with _unavailable():
-            client = self._client or await self._connect()
-            result = await client.query(query, parameters=dict(parameters or {}), column_formats=formats)
-            return result.result_rows
-
-    async def _connect(self) -> AsyncClient:
-        async with self._connecting:
-            if self._client is None:
-                address = urlsplit(self._settings.clickhouse_url)
-                self._client = await clickhouse_connect.get_async_client(
-                    host=address.hostname,
-                    port=address.port,
-                    secure=address.scheme == "https",
-                    username=self._settings.clickhouse_user,
-                    password=self._settings.clickhouse_password,
-                    database=self._settings.clickhouse_database,
-                    autogenerate_session_id=False,
-                    tz_mode="aware",
-                )
-            return self._client
+    async def _rows(self, sql: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        try:
+            return (await (await self._clickhouse.client()).query(sql, values, column_formats=_AS_BYTES)).result_rows
+        except FAILURES as error:
+            raise HistoryUnavailableError(str(error)) from error
 
 
-@asynccontextmanager
-async def _unavailable() -> AsyncIterator[None]:
-    try:
-        yield
-    except (ClickHouseError, OSError) as error:
-        raise HistoryUnavailableError(str(error)[:500]) from error
+class _Text(Struct):
+    text: str = ""
 
 
-def _moment(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+_text: msgspec.json.Decoder[_Text] = msgspec.json.Decoder(_Text)
+_COMMAND: Final = str(CommandEntered.__struct_config__.tag)
+_LOGGED: Final[dict[str, Literal["command", "output"]]] = {_COMMAND: "command", str(TextShown.__struct_config__.tag): "output"}
+
+SEQ_MAX: Final = 2**63 - 1
+
+# Times go to and fro as microseconds since the epoch: exact, and of no zone.
+
+_MOMENT: Final = "fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
+_AS_BYTES: Final[dict[str, str | dict[str, str]]] = {"attrs": "bytes", "data": "bytes", "chain": "bytes"}
+
+_SESSIONS: Final = """
+SELECT session_id, org_id, user_id, user_name, user_email, machine_id, machine_name, machine_host, state,
+    toUnixTimestamp64Micro(started_at), toUnixTimestamp64Micro(last_activity), ip_address, user_agent, worker, commands_count,
+    toUnixTimestamp64Micro(ended_at), reason, code, exit_status
+FROM sessions
+WHERE claimed_at IS NOT NULL"""
+
+_RECORDED_SEQ: Final = "SELECT uniqExact(seq) FROM events WHERE session_id = {session_id:String}"
+
+_LOGS: Final = """
+SELECT seq, toUnixTimestamp64Micro(at), type, attrs FROM events
+WHERE session_id = {session_id:String} AND seq > {after_seq:UInt64} AND type IN {types:Array(String)}
+ORDER BY session_id, seq LIMIT 1 BY seq LIMIT {limit:UInt32}"""
+
+_EVENTS: Final = """
+SELECT org_id, session_id, seq, toUnixTimestamp64Micro(at), type, attrs, data, chain FROM events
+WHERE session_id = {session_id:String} AND seq > {after_seq:UInt64} AND seq <= {up_to_seq:UInt64}
+ORDER BY session_id, seq LIMIT 1 BY seq LIMIT {limit:UInt32}"""
+
+_SINCE: Final = _MOMENT.format("since")
+_UNTIL: Final = _MOMENT.format("until")
+
+_IN_WINDOW: Final = f"""
+FROM sessions
+WHERE claimed_at IS NOT NULL AND org_id = {{org_id:String}} AND started_at >= {_SINCE} AND started_at < {_UNTIL}"""
+
+_TOTALS: Final = f"""
+SELECT count(), sum(dateDiff('microsecond', started_at, least(coalesce(ended_at, {_UNTIL}), {_UNTIL}))), uniqExact(user_id)
+{_IN_WINDOW}"""
+
+_TOP_MACHINES: Final = f"""
+SELECT machine_id, argMax(machine_name, started_at), count()
+{_IN_WINDOW}"""
+
+_OF_USER: Final = " AND user_id = {user_id:String}"
+_MOST_USED: Final = " GROUP BY machine_id ORDER BY count() DESC, machine_id LIMIT {limit:UInt32}"
 
 
 def _session(row: Sequence[Any]) -> LiveSession:
-    """The session in a row of `_SESSION_COLUMNS`."""
-    (session_id, org_id, user_id, user_name, user_email, machine_id, machine_name, machine_host, *rest) = row
-    (ip_address, user_agent, worker, started_at, last_activity, ended_at, shell_ran, reason, code, exit_status, commands_count) = (
-        rest
-    )
+    (session_id, org_id, user_id, user_name, user_email, machine_id, machine_name, machine_host, state, *rest) = row
+    (started_at, last_activity, ip_address, user_agent, worker, commands_count, ended_at, reason, code, exit_status) = rest
     return LiveSession(
         session_id=session_id,
         org_id=org_id,
         user=Person(user_id, user_name, user_email),
         machine=Target(machine_id, machine_name, machine_host),
-        state=LiveState.ENDED if ended_at else LiveState.STARTED if shell_ran else LiveState.CLAIMED,
-        started_at=started_at,
-        last_activity=last_activity,
+        state=LiveState(state),
+        started_at=_moment(started_at),
+        last_activity=_moment(last_activity),
         ip_address=ip_address,
         user_agent=user_agent,
         worker=worker,
         commands_count=commands_count,
-        ended_at=ended_at,
-        reason=EndReason(reason) if reason else None,
-        code=ConnectError(code) if code else None,
+        ended_at=None if ended_at is None else _moment(ended_at),
+        reason=_known(EndReason, reason),
+        code=_known(ConnectError, code),
         exit_status=exit_status,
     )
+
+
+def _known[Value: StrEnum](kind: type[Value], text: str) -> Value | None:
+    """None for empty text, and for a value of a later version."""
+    return kind(text) if text in kind else None
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _moment(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)

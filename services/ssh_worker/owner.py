@@ -20,7 +20,8 @@ from contracts import commands, subjects
 from contracts.commands import Attach, Attached, Attendant, Credit, Detach, Done, Input, OpenSession, Refused, Reply, Resize, Screen
 from contracts.events import ConnectError, EndReason, Role, SessionEnded
 from contracts.subjects import Request
-from services.runtime.record import Record, Stored
+from contracts.wire import Recorded
+from services.runtime.record import Record
 from services.ssh_worker import credentials
 from services.ssh_worker.attendance import Attendance
 from services.ssh_worker.connection import FRAME_BYTES_MAX, ConnectFailedError, Shell, Timeouts, open_shell
@@ -113,7 +114,7 @@ class Owner:
     async def run(self) -> None:
         """The whole life of the session."""
         try:
-            while earlier := await Record(self._bus.jetstream).last(self.session_id):
+            while earlier := await Record(self._bus.jetstream).head(self.session_id):
                 if await self._take_over(earlier):
                     return
             await self._own()
@@ -420,9 +421,8 @@ class Owner:
 
     # A session whose worker is gone.
 
-    async def _take_over(self, earlier: Stored) -> bool:
+    async def _take_over(self, last: Recorded) -> bool:
         """End the session of a lost worker, its chain continued. False when that worker still wrote meanwhile."""
-        last = earlier.recorded
         if last.type != str(SessionEnded.__struct_config__.tag):
             self._recorder = self._recorder_at(Position(last.seq, last.chain))
             self._state = await _counters(Record(self._bus.jetstream), self.session_id)

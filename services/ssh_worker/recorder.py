@@ -6,8 +6,9 @@ Every publish carries two guards that JetStream checks atomically with storing:
 - `Nats-Expected-Last-Subject-Sequence: 0` on the session's `ended` subject, so that nothing can ever follow the end of
   a session, whoever wrote it. `claimed` expects the same of its own subject: only one worker can begin a session.
 
-What is not acknowledged is published again, in order. While anything had to be, and while the window is full, `record`
-waits: that is the back-pressure which reaches down to the remote process.
+What is not acknowledged is published again, in order. While anything is, and while the window is full, `record` waits:
+that is the back-pressure which reaches down to the remote process. `ended` is published only once all before it is
+stored, because the guard would refuse what came after it.
 """
 
 import asyncio
@@ -98,6 +99,7 @@ class Recorder:
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._mending: asyncio.Task[None] | None = None
+        self._mending_first = False
         self._failure: NotOwnerError | None = None
         self._stall = asyncio.Event()
 
@@ -116,14 +118,19 @@ class Recorder:
         """Whether `record` would not have to wait."""
         if self._failure:
             return True
+        if self._mending_first:
+            return not self._unacknowledged
         return self._unacknowledged_bytes < WINDOW_BYTES_MAX and len(self._unacknowledged) < WINDOW_EVENTS_MAX
 
     async def record(self, event: Event, data: bytes = b"") -> int:
         """Append `event`; returns its number once it is published, not yet stored. Raises `NotOwnerError`."""
         while not self.has_room:
             await self._wait_for_change()
+        if isinstance(event, SessionEnded):
+            await self.stored(self.seq)
         if self._failure:
             raise self._failure
+        self._mending_first = False
         recorded = Recorded.seal(
             self._position.chain,
             org_id=self._org_id,
@@ -190,7 +197,7 @@ class Recorder:
         try:
             sent.acknowledgement = await self._jetstream.publish_async(subject, sent.payload, headers=headers)
         except NatsError as error:
-            log.warning("session %s: event %d could not be sent: %s", self._session_id, recorded.seq, error)
+            log.warning("session %s: event %d %s (%d bytes) could not be sent: %s", self._session_id, recorded.seq, recorded.type, len(sent.payload), error)
             return
         sent.acknowledgement.add_done_callback(partial(self._answered, recorded.seq))
 
@@ -200,6 +207,8 @@ class Recorder:
             return
         if answer.exception() is None and not answer.result().duplicate:
             self._is_stored(seq)
+        else:
+            self._mending_first = True
 
     def _is_stored(self, seq: int) -> None:
         sent = self._unacknowledged.pop(seq)
@@ -224,6 +233,7 @@ class Recorder:
             if sent.acknowledgement.done():
                 await self._look_into(sent)
             elif self._clock() - sent.sent_at > ACK_PATIENCE_SECONDS:
+                self._mending_first = True
                 await self._publish(sent)
         if self._unacknowledged:
             self._look_again_later()

@@ -126,10 +126,10 @@ class ClickHouse(Server):
         return f"http://127.0.0.1:{self.port}"
 
     def query(self, sql: str) -> str:
-        """What it answers, as tab separated text."""
+        """What it answers, as tab separated text; bytes that are no UTF-8 become surrogates."""
         request = urllib.request.Request(self.url, data=sql.encode())
         with urllib.request.urlopen(request, timeout=START_SECONDS_MAX) as answer:
-            return str(answer.read().decode())
+            return str(answer.read().decode(errors="surrogateescape"))
 
     def _command(self) -> list[str]:
         return [sys.executable, "-m", "deploy.embedded_clickhouse"]

@@ -135,6 +135,18 @@ async def test_a_ticket_admits_until_it_expires(directory: Directory) -> None:
     assert await directory.ticket(secret + "x", now=NOW) is None
 
 
+async def test_listing_is_complete_every_time_and_leaves_nothing_on_the_server(
+    directory: Directory, jetstream: JetStreamContext
+) -> None:
+    machines = tuple(replace(WEB, id=f"mch_{n}") for n in range(601))
+    await directory.apply(DirectoryFile((ACME,), (), machines))
+    assert len(await directory.machines_of(ACME.id)) == 601
+    await directory.apply(DirectoryFile((ACME,), (), (WEB,)), prune=True)
+    for _ in range(200):
+        assert await directory.machines_of(ACME.id) == [WEB]
+    assert (await jetstream.stream_info(f"KV_{MACHINES.name}")).state.consumer_count == 0
+
+
 async def test_secrets_are_stored_only_as_their_hash(directory: Directory, jetstream: JetStreamContext) -> None:
     await directory.apply(ALL)
     for declared, secret in (

@@ -6,8 +6,6 @@ import os
 import signal
 import socket
 import sys
-import urllib.error
-import urllib.request
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.integration.processes import Client
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,6 +36,11 @@ class Stack:
         return found
 
     @property
+    def is_ready(self) -> bool:
+        """A file that a killed stack left behind names no living process."""
+        return (self.home / "stack.json").exists() and all(is_alive(pid) for pid in self.file["processes"].values())
+
+    @property
     def token(self) -> str:
         return (self.home / "admin-token").read_text().strip()
 
@@ -49,19 +54,14 @@ class Stack:
         assert self.process.stdout
         return (await self.process.stdout.read()).decode()
 
-    async def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        return await asyncio.to_thread(self._call, method, path, body)
+    @property
+    def client(self) -> Client:
+        return Client(self.file["api"], self.token)
 
-    def _call(self, method: str, path: str, body: object) -> tuple[int, Any]:
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.file["api"] + path, method=method, headers=headers, data=data)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, json.load(refused)
+    async def kill_and_wait_for_the_next(self, name: str) -> None:
+        before = self.file["processes"][name]
+        os.kill(before, signal.SIGKILL)
+        await self.until(lambda: self.file["processes"].get(name, before) != before)
 
     async def stop(self, number: signal.Signals = signal.SIGINT) -> str:
         self.process.send_signal(number)
@@ -88,11 +88,22 @@ async def stack(home: Path) -> AsyncIterator[Stack]:
     process = await vsay_up(home)
     running = Stack(process, home)
     try:
-        await running.until((home / "stack.json").exists)
+        await running.until(lambda: running.is_ready)
         yield running
     finally:
         if process.returncode is None:
             await running.stop(signal.SIGTERM)
+
+
+async def until_answered(running: Stack) -> None:
+    """A process that was started again is not yet one that serves."""
+    async with asyncio.timeout(READY_SECONDS_MAX):
+        while True:
+            try:
+                if (await running.client.call("GET", "/readyz"))[0] == 200:
+                    return
+            except OSError:
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 def is_alive(pid: int) -> bool:
@@ -103,15 +114,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-async def test_a_stack_from_its_first_start_over_a_dead_process_to_its_second_start(tmp_path: Path) -> None:
+async def test_a_stack_from_its_first_start_over_dead_processes_to_its_second_start(tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with stack(home) as first:
         assert set(first.file["processes"]) == PARTS
         assert all(is_alive(pid) for pid in first.file["processes"].values())
         assert (home / "admin-token").stat().st_mode & 0o777 == 0o600
-        status, answer = await first.call("GET", "/v1/machines")
-        assert status == 200
-        assert [machine["id"] for machine in answer["data"]["machines"]] == ["mch_demo"]
+        machines = (await first.client.data("GET", "/v1/machines"))["machines"]
+        assert [machine["id"] for machine in machines] == ["mch_demo"]
 
         refused = await vsay_up(home)
         assert refused.stdout
@@ -119,27 +129,19 @@ async def test_a_stack_from_its_first_start_over_a_dead_process_to_its_second_st
         assert await refused.wait() == 1
 
         addresses = {name: first.file[name] for name in ("api", "nats", "clickhouse")}
-        for name in ("session-api", "clickhouse", "nats-server"):
-            before = first.file["processes"][name]
-            os.kill(before, signal.SIGKILL)
-            await first.until(lambda name=name, before=before: first.file["processes"].get(name, before) != before)  # type: ignore[misc]
+        for name in ("session-api", "clickhouse", "nats-server", "audit"):
+            await first.kill_and_wait_for_the_next(name)
         assert {name: first.file[name] for name in addresses} == addresses
 
-        async def opened() -> str | None:
-            try:
-                size = {"cols": 80, "rows": 24}
-                status, answer = await first.call("POST", "/v1/sessions", {"machine_id": "mch_demo", "terminal_size": size})
-            except OSError:  # the API that was killed is not back yet
-                return None
-            return str(answer["data"]["session_id"]) if status < 300 else None
-
-        async with asyncio.timeout(60):
-            while not (session_id := await opened()):
-                await asyncio.sleep(LOOK_SECONDS)
-        token, pids = first.token, first.file["processes"].values()
-        said = await first.stop()
+        await until_answered(first)
+        ticket = await first.client.open("mch_demo")
+        async with first.client.terminal(ticket) as terminal:
+            await terminal.type("echo $((40+2))-is-it\n")
+            await terminal.shows("42-is-it")
+            token, pids = first.token, first.file["processes"].values()
+            said = await first.stop()
         assert first.process.returncode == 0
-        assert "ready" in said
+        assert "session-api is ready" in said
         assert "nats-server was killed by SIGKILL" in said
         assert "curl" in said
         assert token not in said
@@ -149,16 +151,16 @@ async def test_a_stack_from_its_first_start_over_a_dead_process_to_its_second_st
     (home / "directory.toml").write_text((home / "directory.toml").read_text().replace('name = "Admin"', 'name = "Root"'))
     async with stack(home) as second:
         assert second.token == token
-        status, answer = await second.call("GET", "/v1/me")
-        assert (status, answer["data"]["name"]) == (200, "Root")
-
-        async def in_history() -> bool:
-            status, answer = await second.call("GET", f"/v1/sessions/{session_id}")
-            return status == 200 and answer["data"]["status"] == "ended"
-
-        async with asyncio.timeout(60):
-            while not await in_history():
+        assert (await second.client.data("GET", "/v1/me"))["name"] == "Root"
+        path = f"/v1/sessions/{ticket['session_id']}"
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            while (detail := await second.client.data("GET", path))["status"] != "ended":
                 await asyncio.sleep(LOOK_SECONDS)
+        assert detail["user"]["name"] == "Admin", "as it was then"
+        assert detail["reason"] == "worker_drained"
+        status, transcript = await second.client.call("GET", f"{path}/logs?format=text")
+        assert status == 200
+        assert "42-is-it" in transcript
 
 
 async def test_two_stacks_side_by_side_and_a_killed_one_leaves_nothing(tmp_path: Path) -> None:
@@ -169,9 +171,9 @@ async def test_two_stacks_side_by_side_and_a_killed_one_leaves_nothing(tmp_path:
         async with asyncio.timeout(20):
             while any(is_alive(pid) for pid in pids):
                 await asyncio.sleep(LOOK_SECONDS)
-        assert (await two.call("GET", "/v1/machines"))[0] == 200
+        assert (await two.client.data("GET", "/v1/me"))["id"] == "usr_admin"
         async with stack(tmp_path / "one") as again:
-            assert (await again.call("GET", "/v1/machines"))[0] == 200
+            assert (await again.client.data("GET", "/v1/me"))["id"] == "usr_admin"
 
 
 async def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:

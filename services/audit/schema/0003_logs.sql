@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS log_parts
     from_seq UInt64 COMMENT 'See views logs and commands',
     to_seq UInt64 COMMENT 'See views logs and commands',
     omitted_chars UInt64 COMMENT 'See view logs',
-    exit_status Nullable(Int64) COMMENT 'See view logs'
+    exit_status Nullable(Int64) COMMENT 'See view logs',
+    INDEX content_words lower(content) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 4
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(at)
@@ -88,9 +89,28 @@ CREATE VIEW IF NOT EXISTS commands
     context String COMMENT 'What read the line when it was not the login shell, as python or mysql',
     cwd String COMMENT 'Working directory, when the shell told it',
     started_seq UInt64 COMMENT 'Output event in which the command line begins',
-    output_from_seq UInt64 COMMENT 'Event after which its output follows'
+    output_from_seq UInt64 COMMENT 'Event after which its output follows',
+    user_id String COMMENT 'Whose session it is, as usr_…',
+    user_name String COMMENT 'Name of the user at that time',
+    machine_id String COMMENT 'On which machine, as mch_…',
+    machine_name String COMMENT 'Name of the machine at that time'
 )
 COMMENT 'Command lines that were entered, one row each'
-AS SELECT org_id, session_id, seq, at, n, content AS text, confidence, context, cwd, from_seq AS started_seq, to_seq AS output_from_seq
-FROM log_parts FINAL
-WHERE type = 'command';
+AS SELECT
+    entries.org_id AS org_id,
+    entries.session_id AS session_id,
+    entries.seq AS seq,
+    entries.at AS at,
+    entries.n AS n,
+    entries.content AS text,
+    entries.confidence AS confidence,
+    entries.context AS context,
+    entries.cwd AS cwd,
+    entries.from_seq AS started_seq,
+    entries.to_seq AS output_from_seq,
+    sessions.user_id AS user_id,
+    sessions.user_name AS user_name,
+    sessions.machine_id AS machine_id,
+    sessions.machine_name AS machine_name
+FROM (SELECT * FROM log_parts FINAL WHERE type = 'command') AS entries
+LEFT JOIN sessions ON sessions.org_id = entries.org_id AND sessions.session_id = entries.session_id;

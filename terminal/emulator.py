@@ -1,0 +1,107 @@
+"""The screen that the output has drawn: a VT emulator that is fed only when somebody looks, and parked when nobody does."""
+
+import re
+from typing import Final
+
+from msgspec import Struct
+from par_term_emu_core_rust import Terminal
+
+from terminal import drawing
+
+PENDING_BYTES_MAX: Final = 256 * 1024
+"""Output that waits to be drawn; beyond this it is drawn, or skipped where its tail alone decides what the screen shows."""
+
+TAIL_BYTES: Final = 64 * 1024
+"""Of a skipped flood, what is drawn."""
+
+
+_RIGHT_PROMPT: Final = re.compile(r" {2,}\S.*\S ?$")
+
+
+class Screen(Struct, frozen=True):
+    """`data` draws the screen on a terminal of `cols` x `rows`."""
+
+    data: bytes
+    cols: int
+    rows: int
+
+
+class Emulator:
+    """Feed it with `write`; every other method looks at the screen as it is after all of that."""
+
+    def __init__(self, cols: int, rows: int) -> None:
+        self.cols = cols
+        self.rows = rows
+        self._terminal: Terminal | None = None
+        self._parked = b""
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Output, in pieces of any size."""
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > PENDING_BYTES_MAX:
+            self._shorten()
+
+    def resize(self, cols: int, rows: int) -> None:
+        """The terminal has another size from here on."""
+        self._drawn().resize(cols, rows)
+        self.cols, self.rows = cols, rows
+
+    def line(self) -> str:
+        """The logical line in which the cursor stands, rows that were wrapped joined; without blanks behind the cursor.
+
+        What stands at the right edge, away from the cursor, is a right prompt and does not belong to it.
+        """
+        terminal = self._drawn()
+        col, row = terminal.cursor_position()
+        first, last = row, row
+        while first > 0 and terminal.is_line_wrapped(first - 1):
+            first -= 1
+        while last + 1 < self.rows and terminal.is_line_wrapped(last):
+            last += 1
+        above = "".join(_text(terminal, each, 0, self.cols) for each in range(first, row))
+        behind = "".join(_text(terminal, each, col if each == row else 0, self.cols) for each in range(row, last + 1))
+        return above + _text(terminal, row, 0, col) + ("" if _RIGHT_PROMPT.match(behind) else behind.rstrip())
+
+    @property
+    def is_full_screen(self) -> bool:
+        """Whether a program has the alternate screen."""
+        return bool(self._drawn().is_alt_screen_active())
+
+    def screen(self) -> Screen:
+        """The present screen."""
+        return Screen(drawing.draw(self._drawn(), self.cols, self.rows), self.cols, self.rows)
+
+    def park(self) -> None:
+        """Keep only what draws the screen anew; an emulator takes some 0.4 MB."""
+        if self._terminal is not None:
+            self._parked = self.screen().data
+            self._terminal = None
+
+    def _drawn(self) -> Terminal:
+        if self._terminal is None:
+            self._terminal = Terminal(self.cols, self.rows, scrollback=0)
+            self._terminal.process(self._parked)
+            self._parked = b""
+        if self._pending:
+            self._terminal.process(b"".join(self._pending))
+            self._pending, self._pending_bytes = [], 0
+        return self._terminal
+
+    def _shorten(self) -> None:
+        """Of plain lines that scroll by, those that are still on the screen at the end are enough."""
+        joined = b"".join(self._pending)
+        start = joined.find(b"\n", len(joined) - TAIL_BYTES) + 1
+        tail = joined[start:]
+        if start and b"\x1b" not in joined[:start] and tail.count(b"\n") > 2 * self.rows:
+            self._pending, self._pending_bytes = [b"\r\n", tail], len(tail) + 2
+            return
+        self._drawn()
+
+
+def _text(terminal: Terminal, row: int, start: int, end: int) -> str:
+    """Cells `start` to `end` of a row; the second half of a wide character is no character."""
+    cells = terminal.get_line_cells(row) or []
+    return "".join(char for char, _, _, attributes in cells[start:end] if not attributes.wide_char_spacer)

@@ -1,0 +1,329 @@
+"""From the stream into ClickHouse: nothing lost, nothing twice, nothing changed."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from contracts import subjects, wire
+from contracts.commands import OpenSession
+from contracts.directory import Machine
+from contracts.streams import AUDIT, COMMANDS, SESSIONS
+from contracts.wire import Recorded
+from services.audit.clickhouse import SchemaError, Store, migrations
+from services.audit.horizon import purge
+from services.audit.settings import AuditSettings
+from services.audit.sink import Sink
+from services.runtime import bus
+from services.session_api.history import History
+from tests.integration.processes import Service
+from tests.integration.servers import ClickHouse, NatsServer
+from tests.integration.stories import JOHN, NOON, Story, publish, some_story
+
+WAIT_SECONDS_MAX = 60.0
+LOOK_SECONDS = 0.02
+
+PROJECTIONS = ("events", "sessions", "logs", "commands", "attendance")
+
+
+@pytest.fixture
+def settings(nats_server: NatsServer, clickhouse: ClickHouse) -> AuditSettings:
+    return AuditSettings(nats_url=nats_server.url, clickhouse_url=clickhouse.url, stream_bytes_max=1_000_000_000)
+
+
+@pytest.fixture
+async def jetstream(settings: AuditSettings) -> AsyncIterator[JetStreamContext]:
+    nats = await bus.connect(settings, "test")
+    jetstream = nats.jetstream()
+    await bus.declare(jetstream, settings)
+    yield jetstream
+    await nats.close()
+
+
+@asynccontextmanager
+async def stored(settings: AuditSettings) -> AsyncIterator[Store]:
+    store = Store.open(settings)
+    try:
+        await store.migrate()
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def sinking(jetstream: JetStreamContext, settings: AuditSettings) -> AsyncIterator[None]:
+    """A sink runs meanwhile."""
+    async with stored(settings) as store:
+        task = asyncio.create_task(Sink(jetstream, store, settings).run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Returns once it holds."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while not await condition():
+        assert time.monotonic() < deadline, "it has not come about in time"
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def all_acknowledged(jetstream: JetStreamContext) -> bool:
+    info = await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)
+    return info.num_pending == 0 and info.num_ack_pending == 0
+
+
+def projections(clickhouse: ClickHouse, database: str) -> dict[str, str]:
+    """Everything that can be read, in an order of its own; but when it was stored."""
+    columns = {"events": "* EXCEPT (stored_at)"}
+    return {
+        name: clickhouse.query(
+            f"SELECT {columns.get(name, '*')} FROM {database}.{name} {'FINAL' if name == 'events' else ''} ORDER BY ALL"
+        )
+        for name in PROJECTIONS
+    }
+
+
+async def fill(settings: AuditSettings, batches: Iterable[Sequence[Recorded]]) -> None:
+    async with stored(settings) as store:
+        for batch in batches:
+            await store.insert_events(batch)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_order_repetition_and_batching_make_no_difference(settings: AuditSettings, clickhouse: ClickHouse, seed: int) -> None:
+    randomness = random.Random(seed)
+    stories = [some_story(randomness, f"sess_{number}") for number in range(12)]
+    events = [event for story in stories for event in story.events]
+    await fill(msgspec.structs.replace(settings, clickhouse_database="once"), [events])
+    expected = projections(clickhouse, "once")
+    assert expected["events"].count("\n") == len(events)
+    assert expected["sessions"].count("\n") == len(stories)
+    for database in ("shuffled", "reversed"):
+        delivered = events + randomness.choices(events, k=len(events))
+        if database == "shuffled":
+            randomness.shuffle(delivered)
+        else:
+            delivered.reverse()
+        batches = []
+        while delivered:
+            size = randomness.choice((1, 3, 20, 100))
+            batches.append(delivered[:size])
+            del delivered[:size]
+        await fill(msgspec.structs.replace(settings, clickhouse_database=database), batches)
+        assert projections(clickhouse, database) == expected, database
+
+
+async def test_projections_say_what_happened(settings: AuditSettings, clickhouse: ClickHouse) -> None:
+    story = Story("sess_1").claimed().later(seconds=2).started().output(b"$ ls\r\n").later(seconds=3).command("ls", "a\nb")
+    story.later(minutes=1).ended(exit_status=3)
+    await fill(settings, [story.events])
+    columns = "session_id, user_id, machine_name, state, started_at, last_activity, duration_seconds, reason, exit_status"
+    assert clickhouse.query(f"SELECT {columns}, commands_count, output_bytes, last_seq FROM vsay.sessions").split("\t") == [
+        *("sess_1", "usr_123", "Web", "ended", "2024-01-01 12:00:02.000000", "2024-01-01 12:00:05.000000", "63"),
+        *("exited", "3", "1", "6", "6\n"),
+    ]
+    assert clickhouse.query("SELECT seq, type, content, exit_status FROM vsay.logs ORDER BY seq") == (
+        "4\tcommand\tls\t\\N\n5\toutput\ta\\nb\t0\n"
+    )
+    assert clickhouse.query("SELECT user_name, machine_id, text FROM vsay.commands") == "John Doe\tmch_web\tls\n"
+
+
+async def test_the_sink_moves_events_and_acknowledges_them(
+    settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse
+) -> None:
+    story = Story("sess_1").claimed().started().output(bytes(range(256)) * 100).output(b"").ended()
+    async with sinking(jetstream, settings):
+        await publish(jetstream, *story.events)
+        await until(lambda: all_acknowledged(jetstream))
+    history = await History.connect(settings)
+    assert [event async for event in history.events("sess_1", 0)] == story.events
+    await history.close()
+
+
+async def test_what_was_stored_and_not_acknowledged_is_stored_again_without_a_trace(
+    settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse
+) -> None:
+    story = some_story(random.Random(7), "sess_1")
+    await fill(settings, [story.events])
+    expected = projections(clickhouse, settings.clickhouse_database)
+    async with sinking(jetstream, settings):
+        await publish(jetstream, *story.events)
+        await until(lambda: all_acknowledged(jetstream))
+    assert projections(clickhouse, settings.clickhouse_database) == expected
+
+
+async def test_two_replicas_share_the_work(settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse) -> None:
+    small = msgspec.structs.replace(settings, batch_events_max=50, batch_seconds_max=0.05)
+    story = Story("sess_1").claimed().started()
+    for number in range(1000):
+        story.output(b"%d\r\n" % number)
+    async with sinking(jetstream, small), sinking(jetstream, small):
+        await publish(jetstream, *story.events)
+        await until(lambda: all_acknowledged(jetstream))
+    history = await History.connect(settings)
+    assert [event async for event in history.events("sess_1", 0)] == story.events
+    await history.close()
+
+
+GOOD = Story("sess_1").claimed().events[0]
+BAD = {
+    "no envelope": (subjects.event("sess_1", "output"), b"\xc1\xff nothing"),
+    "empty": (subjects.event("sess_1", "output"), b""),
+    "of another session": (subjects.event("sess_2", "claimed"), wire.encode(GOOD)),
+    "of another type": (subjects.event("sess_1", "ended"), wire.encode(GOOD)),
+    "number 0": (subjects.event("sess_1", "claimed"), wire.encode(msgspec.structs.replace(GOOD, seq=0))),
+    "number too large": (subjects.event("sess_1", "claimed"), wire.encode(msgspec.structs.replace(GOOD, seq=2**63))),
+    "after all time": (subjects.event("sess_1", "claimed"), wire.encode(msgspec.structs.replace(GOOD, at=2**62))),
+    "before all time": (subjects.event("sess_1", "claimed"), wire.encode(msgspec.structs.replace(GOOD, at=-1))),
+}
+
+
+async def test_what_is_no_event_is_set_aside_and_blocks_nothing(
+    settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse
+) -> None:
+    story = Story("sess_1").claimed().started().ended()
+    async with sinking(jetstream, settings):
+        for subject, payload in BAD.values():
+            await jetstream.publish(subject, payload)
+        await publish(jetstream, *story.events)
+        await until(lambda: all_acknowledged(jetstream))
+    rows = clickhouse.query("SELECT subject, hex(payload), reason FROM vsay.quarantine FINAL ORDER BY stream_seq").splitlines()
+    assert [tuple(row.split("\t")[:2]) for row in rows] == [(subject, payload.hex().upper()) for subject, payload in BAD.values()]
+    assert all(row.split("\t")[2] for row in rows)
+    assert clickhouse.query("SELECT count() FROM vsay.events FINAL") == "3\n"
+
+
+async def test_events_of_many_months_and_of_unknown_types_are_kept(settings: AuditSettings, clickhouse: ClickHouse) -> None:
+    base = Story("sess_1").claimed().events[0]
+    month_us = 31 * 24 * 3600 * 1_000_000
+    strange = [
+        msgspec.structs.replace(base, seq=n, at=n * month_us, type="of_tomorrow", attrs=b"{no json \xff", chain=b"short")
+        for n in range(1, 300)
+    ]
+    await fill(settings, [strange])
+    history = await History.connect(settings)
+    assert [event async for event in history.events("sess_1", 0)] == strange
+    await history.close()
+
+
+async def test_migrations_are_applied_once_in_order(
+    settings: AuditSettings, clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [migration.name for migration in migrations()]
+    assert names
+    store = Store.open(settings)
+    assert await store.migrate() == names
+    assert await store.migrate() == []
+    before = clickhouse.query("SELECT * FROM vsay.schema_migrations ORDER BY number")
+    others = [Store.open(settings) for _ in range(2)]
+    clickhouse.query("TRUNCATE TABLE vsay.schema_migrations")
+    await asyncio.gather(*(other.migrate() for other in others))
+    await fill(settings, [Story("sess_1").claimed().events])
+    assert clickhouse.query("SELECT count() FROM vsay.sessions") == "1\n"
+    changed = msgspec.structs.replace(next(migrations()), checksum="changed")
+    monkeypatch.setattr("services.audit.clickhouse.migrations", lambda: iter([changed]))
+    with pytest.raises(SchemaError, match="was changed"):
+        await store.migrate()
+    for each in (store, *others):
+        await each.close()
+    assert before.count("\n") == len(names)
+
+
+async def test_every_table_and_column_explains_itself(settings: AuditSettings, clickhouse: ClickHouse) -> None:
+    async with stored(settings):
+        pass
+    assert clickhouse.query("SELECT name FROM system.tables WHERE database = 'vsay' AND comment = ''") == ""
+    assert clickhouse.query("SELECT table, name FROM system.columns WHERE database = 'vsay' AND comment = ''") == ""
+
+
+async def test_while_clickhouse_is_down_nothing_is_lost(
+    settings: AuditSettings, jetstream: JetStreamContext, nats_server: NatsServer, clickhouse: ClickHouse, tmp_path: Path
+) -> None:
+    before, meanwhile = Story("sess_1").claimed().started(), Story("sess_2").claimed().started()
+    variables = {
+        "VSAY_NATS_URL": settings.nats_url,
+        "VSAY_CLICKHOUSE_URL": settings.clickhouse_url,
+        "VSAY_STREAM_BYTES_MAX": str(settings.stream_bytes_max),
+    }
+    with Service(tmp_path / "audit", "audit", variables) as audit:
+        await publish(jetstream, *before.events)
+        await until(lambda: all_acknowledged(jetstream))
+        await asyncio.to_thread(clickhouse.stop, kill=True)
+        await publish(jetstream, *meanwhile.events)
+
+        async def noticed() -> bool:
+            return "ClickHouse did not take" in audit.log
+
+        await until(noticed)
+        assert not await all_acknowledged(jetstream)
+        await asyncio.to_thread(clickhouse.start)
+        await until(lambda: all_acknowledged(jetstream))
+        assert (
+            clickhouse.query("SELECT session_id, count() FROM vsay.events FINAL GROUP BY 1 ORDER BY 1") == "sess_1\t2\nsess_2\t2\n"
+        )
+        await asyncio.to_thread(clickhouse.stop)
+        await publish(jetstream, *Story("sess_3").claimed().events)
+        await asyncio.to_thread(audit.stop, kill=True)
+        await asyncio.to_thread(audit.start)
+        await asyncio.to_thread(clickhouse.start)
+
+        async def has_all() -> bool:
+            return clickhouse.query("SELECT uniqExact(session_id) FROM vsay.events") == "3\n"
+
+        await until(has_all)
+
+
+async def stream_has(jetstream: JetStreamContext) -> list[int]:
+    info = await jetstream.stream_info(SESSIONS.name)
+    found = []
+    for seq in range(info.state.first_seq, info.state.last_seq + 1):
+        try:
+            message = await jetstream.get_msg(SESSIONS.name, seq=seq)
+        except NotFoundError:
+            continue
+        assert message.seq
+        found.append(message.seq)
+    return found
+
+
+async def test_only_what_is_stored_and_old_leaves_the_stream(settings: AuditSettings, jetstream: JetStreamContext) -> None:
+    story = Story("sess_1").claimed().started().output()
+    await publish(jetstream, *story.events)
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    assert await purge(jetstream, before=soon) == 0, "nothing is acknowledged"
+    async with sinking(jetstream, settings):
+        await until(lambda: all_acknowledged(jetstream))
+    assert await purge(jetstream, before=soon - timedelta(hours=2)) == 0, "nothing is old"
+    await publish(jetstream, *Story("sess_2").claimed().events)
+    message = await jetstream.get_msg(SESSIONS.name, seq=3)
+    assert message.time
+    assert await purge(jetstream, before=message.time) == 2
+    assert await stream_has(jetstream) == [3, 4]
+    assert await purge(jetstream, before=soon) == 1, "the last is not acknowledged"
+    assert await stream_has(jetstream) == [4]
+
+
+async def test_the_newest_event_of_a_session_that_goes_on_stays_in_the_stream(
+    settings: AuditSettings, jetstream: JetStreamContext
+) -> None:
+    machine = Machine("mch_web", "Web", "org_acme", "192.0.2.1", "deploy", "deploy-key")
+    command = OpenSession("sess_1", "org_acme", JOHN, machine, 80, 24, "192.0.2.9", "curl/8", NOON)
+    await jetstream.publish(subjects.OPEN_SESSION, msgspec.msgpack.encode(command), stream=COMMANDS.name)
+    await jetstream.publish(subjects.OPEN_SESSION, b"no command", stream=COMMANDS.name)
+    await publish(jetstream, *Story("sess_1").claimed().started().output().events)
+    await publish(jetstream, *Story("sess_2").claimed().started().ended().events)
+    async with sinking(jetstream, settings):
+        await until(lambda: all_acknowledged(jetstream))
+    assert await purge(jetstream, before=datetime.now(UTC) + timedelta(hours=1)) == 5
+    assert await stream_has(jetstream) == [3]
