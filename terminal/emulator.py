@@ -15,7 +15,10 @@ TAIL_BYTES: Final = 64 * 1024
 """Of a skipped flood, what is drawn."""
 
 
-_RIGHT_PROMPT: Final = re.compile(r" {2,}\S.*\S ?$")
+SCROLLBACK_ROWS: Final = 1
+"""Nobody looks at it; without any, the emulator (0.69) forgets on scrolling which rows were wrapped."""
+
+_RIGHT_PROMPT: Final = re.compile(r" {4,}\S(?:.{0,40}\S)?(?<=\S) ?$")
 
 
 class Screen(Struct, frozen=True):
@@ -63,7 +66,7 @@ class Emulator:
             last += 1
         above = "".join(_text(terminal, each, 0, self.cols) for each in range(first, row))
         behind = "".join(_text(terminal, each, col if each == row else 0, self.cols) for each in range(row, last + 1))
-        return above + _text(terminal, row, 0, col) + ("" if _RIGHT_PROMPT.match(behind) else behind.rstrip())
+        return above + _text(terminal, row, 0, col) + _RIGHT_PROMPT.sub("", behind).rstrip()
 
     @property
     def is_full_screen(self) -> bool:
@@ -82,7 +85,7 @@ class Emulator:
 
     def _drawn(self) -> Terminal:
         if self._terminal is None:
-            self._terminal = Terminal(self.cols, self.rows, scrollback=0)
+            self._terminal = Terminal(self.cols, self.rows, scrollback=SCROLLBACK_ROWS)
             self._terminal.process(self._parked)
             self._parked = b""
         if self._pending:

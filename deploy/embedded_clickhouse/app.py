@@ -49,11 +49,14 @@ def make_app(settings: EngineSettings) -> Litestar:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         engine = await asyncio.to_thread(Engine, settings.clickhouse_data)
-        with ThreadPoolExecutor(QUERIES_AT_ONCE, "query") as threads, tempfile.TemporaryDirectory(prefix="vsay-rows-") as rows:
+        threads = ThreadPoolExecutor(QUERIES_AT_ONCE, "query")
+        with tempfile.TemporaryDirectory(prefix="vsay-rows-") as rows:
             app.state.update(engine=engine, threads=threads, rows=rows)
             try:
                 yield
             finally:
+                await asyncio.to_thread(engine.interrupt)
+                await asyncio.to_thread(threads.shutdown, cancel_futures=True)
                 await asyncio.to_thread(engine.close)
 
     return Litestar(

@@ -23,8 +23,11 @@ _STREAMED: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:select|with)\b
 """The engine streams the results of these alone."""
 
 _STREAMED_FORMATS: Final = frozenset(
-    ("native", "rowbinary", "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "csv", "tskv", "lineasstring")
-    + ("jsoneachrow", "jsonlines", "jsonl", "ndjson", "jsoncompacteachrow", "jsonstringseachrow", "jsoncompactstringseachrow")
+    (
+        *("native", "rowbinary", "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "csv", "tskv", "lineasstring"),
+        *("jsoneachrow", "jsonlines", "jsonl", "ndjson"),
+        *("jsoncompacteachrow", "jsonstringseachrow", "jsoncompactstringseachrow"),
+    )
 )
 """Of these the pieces, one after the other, are the whole; of others the engine gives a head and a foot with every piece."""
 
@@ -64,6 +67,10 @@ class Engine:
         self._path = str(Path(data).absolute())
         Path(data).mkdir(parents=True, exist_ok=True)
         self._keeper = chdb.connect(self._path)
+
+    def interrupt(self) -> None:
+        """Make every query that still runs fail soon."""
+        self._keeper.query("KILL QUERY WHERE query_id != queryID() ASYNC")
 
     def close(self) -> None:
         """Write what is in memory and let go of the directory."""

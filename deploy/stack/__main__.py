@@ -131,16 +131,19 @@ class RunningStack:
         self._api = ""
         self._home.remove_stack()
         self._began = time.monotonic()
-        self._report("stopping")
+        self._report("stopping; Ctrl-C again kills what is left")
         children = list(reversed(self._children.values()))
         try:
             for child in children:
+                was_running = child.pid is not None
                 await child.stop()
+                if was_running:
+                    self._report(f"{child.name} has stopped")
         except asyncio.CancelledError:
             self._report("in a hurry: what is left is killed")
             for child in children:
                 await child.kill()
-        self._report("stopped")
+        self._report("everything has stopped")
 
     async def _start(self, name: str, ready: Callable[[], Awaitable[None]] | None = None) -> dict[str, Any]:
         announced = await self._children[name].start(ready)

@@ -127,10 +127,13 @@ class Owner:
 
     async def _own(self) -> None:
         subscription = await self._bus.nats.subscribe(subjects.requests_of(self.session_id), cb=self._asked)
+        renewing = asyncio.create_task(self._lease.keep())
         try:
-            ending = await self._live()
+            ending = await self._live(renewing)
             await self._end(ending)
         finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
             await subscription.unsubscribe()
             for task in self._requests:
                 task.cancel()
@@ -140,8 +143,8 @@ class Owner:
                 self._shell.close()
                 await self._shell.wait_closed()
 
-    async def _live(self) -> Happening:
-        """Claim, connect and carry the session; returns what ends it."""
+    async def _live(self, renewing: asyncio.Task[None]) -> Happening:
+        """Claim, connect and carry the session while its lease is renewed; returns what ends it."""
         await self._happens(Claimed(self._command, self._worker))
         await self._recorder.stored(1)
         if not await self._live_view.claim():
@@ -150,7 +153,7 @@ class Owner:
             return ConnectFailed(ConnectError.NO_CAPACITY, f"no place was free for {waited:.0f} s")
         try:
             return await _first_of(
-                self._carry(), self._stopped(), self._lease_lost(), self._trouble(), self._keep_house(), self._type()
+                self._carry(), self._stopped(), _lost(renewing), self._trouble(), self._keep_house(), self._type()
             )
         except LeaseLostError as error:
             return Stopped(EndReason.AUDIT_UNAVAILABLE, str(error))
@@ -256,10 +259,6 @@ class Owner:
 
     async def _stopped(self) -> Happening:
         return await asyncio.shield(self._stop)
-
-    async def _lease_lost(self) -> Happening:
-        await self._lease.keep()
-        raise AssertionError("a lease is kept until it is lost")
 
     async def _trouble(self) -> Happening:
         try:
@@ -459,6 +458,12 @@ _DECODERS: Final[dict[Request, msgspec.msgpack.Decoder[Struct]]] = {
     Request.TERMINATE: msgspec.msgpack.Decoder(commands.Terminate),
     Request.SNAPSHOT: msgspec.msgpack.Decoder(commands.Snapshot),
 }
+
+
+async def _lost(renewing: asyncio.Task[None]) -> Happening:
+    """Raises `LeaseLostError` once the lease is lost."""
+    await asyncio.shield(renewing)
+    raise AssertionError("a lease is renewed until it is lost")
 
 
 async def _first_of(*works: Coroutine[Any, Any, Happening]) -> Happening:

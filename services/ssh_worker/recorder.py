@@ -197,7 +197,14 @@ class Recorder:
         try:
             sent.acknowledgement = await self._jetstream.publish_async(subject, sent.payload, headers=headers)
         except NatsError as error:
-            log.warning("session %s: event %d %s (%d bytes) could not be sent: %s", self._session_id, recorded.seq, recorded.type, len(sent.payload), error)
+            log.warning(
+                "session %s: event %d %s (%d bytes) could not be sent: %s",
+                self._session_id,
+                recorded.seq,
+                recorded.type,
+                len(sent.payload),
+                error,
+            )
             return
         sent.acknowledgement.add_done_callback(partial(self._answered, recorded.seq))
 
