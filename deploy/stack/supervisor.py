@@ -113,6 +113,8 @@ class Child:
 
     async def kill(self) -> None:
         """End it at once, with everything that it started in its own process group."""
+        if self._keeper:
+            self._keeper.cancel()
         if self._process and self._process.returncode is None:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
