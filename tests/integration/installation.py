@@ -100,6 +100,11 @@ class Installation:
                 if message.metadata.num_pending == 0:
                     return record
 
+    async def stored_bytes(self) -> int:
+        """Size of stream SESSIONS."""
+        async with self.jetstream() as jetstream:
+            return (await jetstream.stream_info("SESSIONS")).state.bytes
+
     def client(self, api: Service, token: str) -> Client:
         """A client of one replica."""
         return Client(api.url, token)
