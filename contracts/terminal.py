@@ -9,7 +9,6 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from contracts.api import ErrorCode
 from contracts.commands import Attendant
 from contracts.events import ConnectError, EndReason, Role
 from contracts.ids import Cells, Seq
@@ -89,9 +88,12 @@ class OutputMessage(ServerMessage, frozen=True, tag="output"):
 
 
 class ErrorMessage(ServerMessage, frozen=True, tag="error"):
-    """Something was refused or went wrong; the connection goes on unless a `disconnect` or a close follows."""
+    """Something was refused or went wrong; the connection goes on unless a `disconnect` or a close follows.
 
-    code: ErrorCode | ConnectError | EndReason
+    `code` is an `ErrorCode` (a refusal), or a `ConnectError` or `EndReason` (what ended the session).
+    """
+
+    code: str
     message: str
 
 

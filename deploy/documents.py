@@ -7,6 +7,9 @@ from pathlib import Path
 import msgspec
 
 from contracts.terminal import AnyClientMessage, AnyServerMessage
+from deploy.demo_machine import DemoSettings
+from deploy.embedded_clickhouse.settings import EngineSettings
+from deploy.stack.settings import StackSettings
 from services.audit.settings import AuditSettings
 from services.runtime import settings
 from services.session_api.app import make_app
@@ -15,7 +18,14 @@ from services.ssh_worker.settings import WorkerSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 
-SERVICES = {"session-api": ApiSettings, "ssh-worker": WorkerSettings, "audit": AuditSettings}
+SERVICES: dict[str, type[msgspec.Struct]] = {
+    "session-api": ApiSettings,
+    "ssh-worker": WorkerSettings,
+    "audit": AuditSettings,
+    "embedded ClickHouse": EngineSettings,
+    "demo machine": DemoSettings,
+    "vsay up": StackSettings,
+}
 
 
 def main() -> None:
@@ -53,7 +63,7 @@ def _settings() -> str:
     for service, kind in SERVICES.items():
         for variable in settings.variables(kind):
             readers.setdefault(variable.name, []).append(service)
-            rows[variable.name] = variable
+            rows.setdefault(variable.name, variable)
     lines = [
         "# Settings",
         "",

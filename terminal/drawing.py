@@ -26,13 +26,14 @@ type Cell = tuple[str, tuple[int, int, int], tuple[int, int, int], Any]
 def draw(terminal: Terminal, cols: int, rows: int) -> bytes:
     """Bytes for a terminal of `cols` x `rows` in any state."""
     parts = [RESET]
-    if terminal.is_alt_screen_active():
+    is_alternate = terminal.is_alt_screen_active()  # of which the emulator does not tell the wrapped rows
+    if is_alternate:
         parts.append("\x1b[?1049h")
     default = (terminal.default_fg(), terminal.default_bg())
     continues = False
     for row in range(rows):
         cells = terminal.get_line_cells(row) or []
-        wraps = bool(terminal.is_line_wrapped(row)) and row + 1 < rows
+        wraps = not is_alternate and bool(terminal.is_line_wrapped(row)) and row + 1 < rows
         runs = "".join(_runs(cells if wraps else _without_blank_end(cells, default), default))
         if runs or wraps:
             parts.append(runs if continues else f"\x1b[{row + 1}H{runs}")

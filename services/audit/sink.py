@@ -63,10 +63,13 @@ class Sink:
         self._subscription = await self._jetstream.pull_subscribe_bind(
             durable=AUDIT.durable, stream=AUDIT.stream, pending_bytes_limit=4 * BATCH_BYTES_MAX
         )
-        while True:
-            messages = await self._gather()
-            if messages:
-                await self._move(messages)
+        try:
+            while True:
+                messages = await self._gather()
+                if messages:
+                    await self._move(messages)
+        finally:
+            await self._subscription.unsubscribe()
 
     async def _gather(self) -> list[Msg]:
         """Some messages, or none after `PULL_SECONDS`."""

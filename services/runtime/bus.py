@@ -36,7 +36,7 @@ def connect_options(settings: NatsSettings, name: str) -> dict[str, Any]:
         "reconnect_time_wait": 0.25,
         "ping_interval": 5,
         "max_outstanding_pings": 2,
-        "drain_timeout": 5,
+        "drain_timeout": 2,
         "pending_size": 8 * 1024 * 1024,
         "error_cb": _note_error,
     }

@@ -4,10 +4,12 @@ A stream's messages of one session are in the order of their numbers but for eve
 number is found by bisection over the stream's sequence, and reading begins a little earlier and puts them in order.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
 from msgspec import Struct
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RawStreamMsg
 from nats.js.errors import NotFoundError
@@ -15,6 +17,8 @@ from nats.js.errors import NotFoundError
 from contracts import subjects, wire
 from contracts.streams import SESSIONS
 from contracts.wire import Recorded
+
+log = logging.getLogger(__name__)
 
 DISORDER_EVENTS_MAX: Final = 256
 """How far an event that was published again can lie behind its place; above any writer's window."""
@@ -108,6 +112,13 @@ class Record:
                         return
         finally:
             await subscription.unsubscribe()
+            await self._forget(reader.name)
+
+    async def _forget(self, reader: str) -> None:
+        try:
+            await self._jetstream.delete_consumer(SESSIONS.name, reader)
+        except (NatsError, TimeoutError):
+            log.debug("reader %s goes by itself after %.0f s", reader, READER_SECONDS)
 
     async def _stream_seq_before(self, session_id: str, seq: int) -> int | None:
         """A place in the stream from which on all of the session's events from number `seq` on lie; None when it has none."""

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from contracts import live, subjects
@@ -22,7 +22,7 @@ from contracts.events import ConnectError, EndReason
 from contracts.live import LiveSession, LiveState
 from contracts.streams import COMMANDS, LIVE
 from contracts.subjects import Request
-from services.runtime import bus
+from services.runtime import buckets, bus
 from services.runtime.directory import Directory
 from services.runtime.record import Record
 from services.session_api.settings import ApiSettings
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 REQUEST_SECONDS: Final = 5.0
 PUBLISH_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 0.02
 
 WAITING_REFRESH_SECONDS: Final = 20.0
 """How often the view of a session that still waits for a worker is written again, before it ages out."""
@@ -145,17 +146,13 @@ class Gateway:
 
     async def ended(self, session_id: str, *, timeout_seconds: float) -> bool:
         """Returns once the session's view says that it has ended; False when that takes longer."""
-        watcher = await self._live.watch(session_id)
         try:
             async with asyncio.timeout(timeout_seconds):
-                async for entry in watcher:
-                    if entry and entry.value and live.decode(entry.value).state in ENDED_STATES:
-                        return True
+                while (session := await self.live_session(session_id)) and session.state not in ENDED_STATES:  # noqa: ASYNC110  # it changes in another process
+                    await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
             return False
-        finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py says nothing of its type
-        return False
+        return True
 
     async def live_session(self, session_id: str) -> LiveSession | None:
         """The session's present view; None when it has none (any more)."""
@@ -164,19 +161,8 @@ class Gateway:
 
     async def live_sessions(self, org_id: str) -> list[LiveSession]:
         """The present views of an organization's sessions: waiting, running, and lately ended."""
-        found = []
-        watcher = await self._live.watchall(ignore_deletes=True)
-        try:
-            async for entry in watcher:
-                if entry is None:
-                    break
-                if entry.value and (session := live.decode(entry.value)).org_id == org_id:
-                    found.append(session)
-        except NoKeysError:
-            pass
-        finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py says nothing of its type
-        return found
+        sessions = [live.decode(value) for value in (await buckets.values(self.jetstream, LIVE)).values()]
+        return [session for session in sessions if session.org_id == org_id]
 
     # Admission.
 

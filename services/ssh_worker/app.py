@@ -18,8 +18,8 @@ from services.ssh_worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
-PULL_SECONDS = 30.0
-"""How long one request for a command waits at the server before it is made again."""
+PULL_SECONDS = 5.0
+"""How long one request for a command waits at the server before it is made again; a request is lost with its server."""
 
 
 def make_app(settings: WorkerSettings) -> FastStream:

@@ -274,8 +274,7 @@ async def test_while_clickhouse_is_down_nothing_is_lost(
         )
         await asyncio.to_thread(clickhouse.stop)
         await publish(jetstream, *Story("sess_3").claimed().events)
-        await asyncio.to_thread(audit.stop, kill=True)
-        await asyncio.to_thread(audit.start)
+        await asyncio.to_thread(audit.restart)
         await asyncio.to_thread(clickhouse.start)
 
         async def has_all() -> bool:

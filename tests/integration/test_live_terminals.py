@@ -77,7 +77,7 @@ async def test_a_dropped_socket_resumes_on_any_replica_to_the_byte(parts: Parts,
         await terminal.type(f"seq 1 {last}; echo fini''shed\n")
         received = terminal.output + await take(terminal, 3)
         seq = terminal.seq
-    drops = 0
+    drops, reasons = 0, list[int | None]()
     while "finished" not in received:
         client = chance.choice(parts.clients)
         if nats_restarts and drops in (3, 6):
@@ -88,13 +88,13 @@ async def test_a_dropped_socket_resumes_on_any_replica_to_the_byte(parts: Parts,
                 received += await take(terminal, chance.randrange(1, 25))
                 seq = max(seq, terminal.seq)
         except ConnectionClosed as closed:
-            assert closed.rcvd, "a gateway says why it closes"
-            assert closed.rcvd.code == 4503, closed
+            reasons.append(closed.rcvd.code if closed.rcvd else None)
         drops += 1
     expected = "".join(f"{number}\r\n" for number in range(1, last + 1))
     start = received.index("1\r\n2\r\n")
     assert received[start : start + len(expected)] == expected
     assert drops > 5
+    assert set(reasons) <= {4503}, "a gateway that cannot reach NATS says so"
 
 
 async def test_an_unknown_place_to_resume_from_gets_the_present_screen(parts: Parts) -> None:
@@ -116,7 +116,7 @@ async def test_who_attaches_to_a_full_screen_program_sees_the_same_screen(parts:
         await prompt(driver)
         first = Emulator(90, 28, scrollback=1)
         await driver.type(f"vi -u NONE -N {file}\n")
-        while "line 20" not in "".join(first.get_line(row) or "" for row in range(28)):
+        while not any("line 20" in text(first, row) for row in range(28)):
             message = await driver.next()
             if message["type"] == "output":
                 first.process(message["data"].encode())
@@ -131,7 +131,7 @@ async def test_who_attaches_to_a_full_screen_program_sees_the_same_screen(parts:
             second = Emulator(90, 28, scrollback=1)
             second.process(screen["data"].encode())
             for row in range(28):
-                assert second.get_line(row) == first.get_line(row)
+                assert text(second, row) == text(first, row)
                 assert [cell[:3] for cell in second.get_line_cells(row)] == [cell[:3] for cell in first.get_line_cells(row)]
             assert second.cursor_position() == first.cursor_position()
             assert second.is_alt_screen_active()
@@ -191,6 +191,8 @@ async def test_utf8_is_joined_and_the_binary_mode_gives_raw_bytes(parts: Parts) 
         async with connect(url, subprotocols=["vsay.v1.binary"], compression=None) as binary:  # type: ignore[list-item]
             assert binary.subprotocol == "vsay.v1.binary"
             await binary.send(json.dumps({"type": "auth", "token": ticket["token"]}))
+            while not isinstance(await asyncio.wait_for(binary.recv(), 10), bytes):
+                pass
             await terminal.type(r"printf '\346'; sleep 0.3; printf '\227\245|\377|e\314\201|%s\n' en''d" + "\n")
             await terminal.shows("日|\ufffd|e\u0301|end")
             raw = b""
@@ -275,6 +277,11 @@ async def test_a_malformed_message_is_answered_and_the_connection_goes_on(parts:
             await terminal.until("disconnect")
         assert closed.value.rcvd
         assert closed.value.rcvd.code == 1009
+
+
+def text(emulator: Emulator, row: int) -> str:
+    """A row of the active screen."""
+    return "".join(cell[0] for cell in emulator.get_line_cells(row))
 
 
 def memory(parts: Parts) -> dict[str, int]:

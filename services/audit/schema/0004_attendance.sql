@@ -63,17 +63,5 @@ CREATE VIEW IF NOT EXISTS attendance
     reason String COMMENT 'How it went: left, lost or ended; empty: still attached'
 )
 COMMENT 'Who watched or drove which session, one row an attachment'
-AS SELECT
-    org_id,
-    session_id,
-    viewer_id,
-    max(p.user_id) AS user_id,
-    max(p.user_name) AS user_name,
-    max(p.role) AS role,
-    max(p.ip_address) AS ip_address,
-    max(p.user_agent) AS user_agent,
-    min(p.attached_at) AS attached_at,
-    max(p.detached_at) AS detached_at,
-    max(p.reason) AS reason
-FROM attendance_parts AS p
-GROUP BY org_id, session_id, viewer_id;
+AS SELECT org_id, session_id, viewer_id, user_id, user_name, role, ip_address, user_agent, attached_at, detached_at, reason
+FROM attendance_parts FINAL;
