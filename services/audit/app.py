@@ -4,23 +4,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
 
 from faststream import FastStream
 from faststream.nats import NatsBroker
-from nats.js import JetStreamContext
 
 from contracts.streams import AUDIT
-from services.audit.clickhouse import Store, StoreUnavailableError
+from services.audit.clickhouse import Store
 from services.audit.horizon import purge_for_ever
 from services.audit.settings import AuditSettings
 from services.audit.sink import Sink
 from services.runtime import bus, health
 
 log = logging.getLogger(__name__)
-
-CONNECT_SECONDS: Final = 0.5
-"""Between attempts to reach ClickHouse at the start."""
 
 
 def make_app(settings: AuditSettings) -> FastStream:
@@ -43,34 +38,17 @@ def make_app(settings: AuditSettings) -> FastStream:
                 await jetstream.consumer_info(AUDIT.stream, AUDIT.durable)
 
             async with health.serve(settings.health_port, {"clickhouse": store.ready, "nats": stream}):
-                tasks = (
-                    asyncio.create_task(_move_events(jetstream, store, settings), name="sink"),
-                    asyncio.create_task(purge_for_ever(jetstream, settings.resume_horizon_hours), name="horizon"),
-                )
-                for task in tasks:
-                    task.add_done_callback(lambda _: app.exit())  # neither ever ends unless something is wrong
+                sink = Sink(jetstream, store, settings)
+                purging = asyncio.create_task(purge_for_ever(jetstream, settings.resume_horizon_hours))
+                moving = asyncio.create_task(sink.run())
+                moving.add_done_callback(lambda _: app.exit())  # when it ends before it is told to, something is wrong
                 yield
-                for task in tasks:
-                    task.cancel()
-                results = await asyncio.gather(*tasks, return_exceptions=True)
+                purging.cancel()
+                sink.stop()
+                await moving
         finally:
             await store.close()
             await nats.drain()
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
-                raise result
 
     app = FastStream(broker, logger=log, lifespan=lifespan)
     return app
-
-
-async def _move_events(jetstream: JetStreamContext, store: Store, settings: AuditSettings) -> None:
-    """Bring the schema up to date as soon as ClickHouse answers, then move events for ever."""
-    while True:
-        try:
-            await store.migrate()
-            break
-        except StoreUnavailableError as error:
-            log.warning("ClickHouse is not ready: %s", error)
-        await asyncio.sleep(CONNECT_SECONDS)
-    await Sink(jetstream, store, settings).run()

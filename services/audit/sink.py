@@ -28,11 +28,11 @@ BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
 FETCH_EVENTS_MAX: Final = 256
 """Of one request to the stream, as a request cannot be bounded in bytes."""
 
-PULL_SECONDS: Final = 2.0
-"""How long a request waits for a first event. After a server restart the next request is the one that is answered."""
+PULL_SECONDS: Final = 1.0
+"""How long a request waits for a first event. Stopping waits for it, and after a server's restart the next one is answered."""
 
 RETRY_SECONDS: Final = 0.2
-RETRY_SECONDS_MAX: Final = 5.0
+RETRY_SECONDS_MAX: Final = 2.0
 KEEP_SECONDS: Final = AUDIT.ack_wait_seconds / 3
 """How often the stream is told that a batch is still in hand, while ClickHouse does not take it."""
 
@@ -49,7 +49,7 @@ class Batch(Struct, frozen=True):
 
 
 class Sink:
-    """`run` it until it is cancelled."""
+    """`run` it until `stop` is called; it may be asked to stop before it runs."""
 
     def __init__(self, jetstream: JetStreamContext, store: Store, settings: AuditSettings) -> None:
         self._jetstream = jetstream
@@ -57,19 +57,34 @@ class Sink:
         self._events_max = settings.batch_events_max
         self._seconds_max = settings.batch_seconds_max
         self._subscription: JetStreamContext.PullSubscription | None = None
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish the batch in hand; if ClickHouse does not take it, give it back, to be delivered again at once."""
+        self._stopping.set()
 
     async def run(self) -> None:
-        """Never returns. Cancelled, it gives back what it has in hand, to be delivered again at once."""
+        """Bring the schema up to date as soon as ClickHouse answers, then move events. Raises `SchemaError`."""
+        while not await self._migrated():
+            if await self._stopped_within(RETRY_SECONDS):
+                return
         self._subscription = await self._jetstream.pull_subscribe_bind(
             durable=AUDIT.durable, stream=AUDIT.stream, pending_bytes_limit=4 * BATCH_BYTES_MAX
         )
         try:
-            while True:
-                messages = await self._gather()
-                if messages:
+            while not self._stopping.is_set():
+                if messages := await self._gather():
                     await self._move(messages)
         finally:
             await self._subscription.unsubscribe()
+
+    async def _migrated(self) -> bool:
+        try:
+            await self._store.migrate()
+        except StoreUnavailableError as error:
+            log.warning("ClickHouse is not ready: %s", error)
+            return False
+        return True
 
     async def _gather(self) -> list[Msg]:
         """Some messages, or none after `PULL_SECONDS`."""
@@ -94,38 +109,44 @@ class Sink:
             return []
         except ServiceUnavailableError:
             log.warning("JetStream does not answer")
-            await asyncio.sleep(RETRY_SECONDS)
+            await self._stopped_within(RETRY_SECONDS)
             return []
 
     async def _move(self, messages: Sequence[Msg]) -> None:
-        try:
-            await self._store_until_it_is(messages)
-        except asyncio.CancelledError:
-            for message in messages:
-                await message.nak()
-            raise
-        for message in messages:
-            await message.ack()
-
-    async def _store_until_it_is(self, messages: Sequence[Msg]) -> None:
         batch = sort(messages)
         for set_aside in batch.quarantined:
             log.error("message %d of the stream is set aside: %s", set_aside.stream_seq, set_aside.reason)
         pause = RETRY_SECONDS
         kept_at = time.monotonic()
-        while True:
-            try:
-                await self._store.insert_events(batch.events)
-                await self._store.insert_quarantined(batch.quarantined)
+        while not await self._stored(batch):
+            if await self._stopped_within(pause):
+                for message in messages:
+                    await message.nak()
                 return
-            except StoreUnavailableError as error:
-                log.warning("ClickHouse did not take %d events, trying again: %s", len(batch.events), error)
-            await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS_MAX)
             if time.monotonic() - kept_at > KEEP_SECONDS:
                 kept_at = time.monotonic()
                 for message in messages:
                     await message.in_progress()
+        for message in messages:
+            await message.ack()
+
+    async def _stored(self, batch: Batch) -> bool:
+        try:
+            await self._store.insert_events(batch.events)
+            await self._store.insert_quarantined(batch.quarantined)
+        except StoreUnavailableError as error:
+            log.warning("ClickHouse did not take %d events, trying again: %s", len(batch.events), error)
+            return False
+        return True
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 def sort(messages: Sequence[Msg]) -> Batch:

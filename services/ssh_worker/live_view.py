@@ -69,8 +69,8 @@ class LiveView:
         """Something was typed or shown."""
         self._view = replace(self._view, last_activity=max(at, self._view.started_at), commands_count=commands_count)
 
-    def ended(self, ending: Happening) -> None:
-        """The session has ended, and why."""
+    def ended(self, ending: Happening, commands_count: int) -> None:
+        """The session has ended, and why, after so many commands."""
         reason: EndReason | None = None
         code: ConnectError | None = None
         match ending:
@@ -83,6 +83,7 @@ class LiveView:
         self._view = replace(
             self._view,
             state=LiveState.ENDED,
+            commands_count=commands_count,
             ended_at=datetime.now(UTC),
             reason=reason,
             code=code,

@@ -252,7 +252,7 @@ class Owner:
         await self._lease.release()
 
     async def _show_ended(self, ending: Happening) -> None:
-        self._live_view.ended(ending)
+        self._live_view.ended(ending, self._state.commands_total)
         await self._live_view.write()
 
     # What can end a session besides the machine.

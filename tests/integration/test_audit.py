@@ -62,12 +62,13 @@ async def stored(settings: AuditSettings) -> AsyncIterator[Store]:
 async def sinking(jetstream: JetStreamContext, settings: AuditSettings) -> AsyncIterator[None]:
     """A sink runs meanwhile."""
     async with stored(settings) as store:
-        task = asyncio.create_task(Sink(jetstream, store, settings).run())
+        sink = Sink(jetstream, store, settings)
+        task = asyncio.create_task(sink.run())
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            sink.stop()
+            await task
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -240,6 +241,22 @@ async def test_migrations_are_applied_once_in_order(
     assert before.count("\n") == len(names)
 
 
+async def test_with_a_schema_that_was_tampered_with_the_service_ends(
+    settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse, tmp_path: Path
+) -> None:
+    async with stored(settings):
+        pass
+    clickhouse.query(
+        "INSERT INTO vsay.schema_migrations (number, name, checksum, applied_at) VALUES (1, 'events', 'changed', now64(3) + 1)"
+    )
+    with service(settings, tmp_path) as audit:
+
+        async def says_so() -> bool:
+            return "SchemaError" in audit.log and not Path(f"/proc/{audit.pid}/fd").exists()
+
+        await until(says_so)
+
+
 async def test_every_table_and_column_explains_itself(settings: AuditSettings, clickhouse: ClickHouse) -> None:
     async with stored(settings):
         pass
@@ -247,20 +264,27 @@ async def test_every_table_and_column_explains_itself(settings: AuditSettings, c
     assert clickhouse.query("SELECT table, name FROM system.columns WHERE database = 'vsay' AND comment = ''") == ""
 
 
+def service(settings: AuditSettings, directory: Path) -> Service:
+    """The audit process."""
+    return Service(
+        directory / "audit",
+        "audit",
+        {
+            "VSAY_NATS_URL": settings.nats_url,
+            "VSAY_CLICKHOUSE_URL": settings.clickhouse_url,
+            "VSAY_STREAM_BYTES_MAX": str(settings.stream_bytes_max),
+        },
+    )
+
+
 async def test_while_clickhouse_is_down_nothing_is_lost(
-    settings: AuditSettings, jetstream: JetStreamContext, nats_server: NatsServer, clickhouse: ClickHouse, tmp_path: Path
+    settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse, tmp_path: Path
 ) -> None:
-    before, meanwhile = Story("sess_1").claimed().started(), Story("sess_2").claimed().started()
-    variables = {
-        "VSAY_NATS_URL": settings.nats_url,
-        "VSAY_CLICKHOUSE_URL": settings.clickhouse_url,
-        "VSAY_STREAM_BYTES_MAX": str(settings.stream_bytes_max),
-    }
-    with Service(tmp_path / "audit", "audit", variables) as audit:
-        await publish(jetstream, *before.events)
+    with service(settings, tmp_path) as audit:
+        await publish(jetstream, *Story("sess_1").claimed().started().events)
         await until(lambda: all_acknowledged(jetstream))
         await asyncio.to_thread(clickhouse.stop, kill=True)
-        await publish(jetstream, *meanwhile.events)
+        await publish(jetstream, *Story("sess_2").claimed().started().events)
 
         async def noticed() -> bool:
             return "ClickHouse did not take" in audit.log
@@ -269,18 +293,60 @@ async def test_while_clickhouse_is_down_nothing_is_lost(
         assert not await all_acknowledged(jetstream)
         await asyncio.to_thread(clickhouse.start)
         await until(lambda: all_acknowledged(jetstream))
-        assert (
-            clickhouse.query("SELECT session_id, count() FROM vsay.events FINAL GROUP BY 1 ORDER BY 1") == "sess_1\t2\nsess_2\t2\n"
-        )
+        counts = "SELECT session_id, count() FROM vsay.events FINAL GROUP BY 1 ORDER BY 1"
+        assert clickhouse.query(counts) == "sess_1\t2\nsess_2\t2\n"
+
+
+async def test_audit_and_clickhouse_may_stop_and_start_in_any_order(
+    settings: AuditSettings, jetstream: JetStreamContext, nats_server: NatsServer, clickhouse: ClickHouse, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(clickhouse.stop)
+    with service(settings, tmp_path) as audit:
+        await publish(jetstream, *Story("sess_1").claimed().events)
+
+        async def noticed() -> bool:
+            return "ClickHouse is not ready" in audit.log
+
+        await until(noticed)
+        await asyncio.to_thread(clickhouse.start)
+        await until(lambda: all_acknowledged(jetstream))
         await asyncio.to_thread(clickhouse.stop)
-        await publish(jetstream, *Story("sess_3").claimed().events)
+        await publish(jetstream, *Story("sess_2").claimed().events)
         await asyncio.to_thread(audit.restart)
         await asyncio.to_thread(clickhouse.start)
+        await until(lambda: all_acknowledged(jetstream))
+        await asyncio.to_thread(nats_server.restart)
+        await publish(jetstream, *Story("sess_3").claimed().events)
+        await until(lambda: all_acknowledged(jetstream))
+        assert clickhouse.query("SELECT uniqExact(session_id) FROM vsay.events") == "3\n"
 
-        async def has_all() -> bool:
-            return clickhouse.query("SELECT uniqExact(session_id) FROM vsay.events") == "3\n"
 
-        await until(has_all)
+async def test_a_batch_that_clickhouse_does_not_take_is_given_back_at_a_stop(
+    settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse
+) -> None:
+    story = Story("sess_1").claimed().started()
+    async with stored(settings) as store:
+        sink = Sink(jetstream, store, settings)
+        running = asyncio.create_task(sink.run())
+        await until(lambda: waiting_pulls(jetstream))
+        await asyncio.to_thread(clickhouse.stop)
+        await publish(jetstream, *story.events)
+
+        async def has_them() -> bool:
+            return (await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)).num_ack_pending == len(story.events)
+
+        await until(has_them)
+        sink.stop()
+        await running
+    await asyncio.to_thread(clickhouse.start)
+    async with sinking(jetstream, settings):
+        await until(lambda: all_acknowledged(jetstream))
+    assert clickhouse.query("SELECT count() FROM vsay.events FINAL") == "2\n"
+
+
+async def waiting_pulls(jetstream: JetStreamContext) -> bool:
+    """Whether a sink waits for events."""
+    return bool((await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)).num_waiting)
 
 
 async def stream_has(jetstream: JetStreamContext) -> list[int]:

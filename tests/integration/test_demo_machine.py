@@ -114,7 +114,9 @@ async def test_signals_and_control_c_reach_the_foreground(address: dict[str, Any
     async with connect(address, tmp_path) as connection:
         process = await shell(connection)
         for interrupt in (lambda: process.stdin.write("\x03"), lambda: process.send_signal("INT")):
-            process.stdin.write("trap 'echo caught-$((1+1))' INT; echo armed-$((2+3)); sleep 1000\n")
+            process.stdin.write(
+                "trap 'echo caught-$((1+1)); s=1' INT; s=; echo armed-$((2+3)); while [ ! $s ]; do sleep 0.05; done\n"
+            )
             await until(process, "armed-5")
             interrupt()
             await until(process, "caught-2")
