@@ -252,7 +252,8 @@ async def test_with_a_schema_that_was_tampered_with_the_service_ends(
     with service(settings, tmp_path) as audit:
 
         async def says_so() -> bool:
-            return "SchemaError" in audit.log and not Path(f"/proc/{audit.pid}/fd").exists()
+            state = Path(f"/proc/{audit.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return "SchemaError" in audit.log and state == "Z"
 
         await until(says_so)
 
