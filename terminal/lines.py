@@ -50,6 +50,8 @@ class Entered(Struct, frozen=True):
     started_seq: int
     context: str
     continues: bool
+    typed_ahead: bool = False
+    """No prompt stood before it: it was echoed before its reader was ready, which may show it once more."""
 
 
 class Seen(Struct, frozen=True):
@@ -144,7 +146,11 @@ class Lines:
         before = line[: len(line) - len(text)]
         context = next((name for pattern, name in _CONTEXTS if pattern.search(before)), "")
         continues = is_continuation(before)
-        return Seen(echoed=untold, entered=Entered(text.rstrip(), "screen", entry.started_seq, context, continues), finished=True)
+        return Seen(
+            echoed=untold,
+            entered=Entered(text.rstrip(), "screen", entry.started_seq, context, continues, not before),
+            finished=True,
+        )
 
     def _forget(self, entry: Entry) -> Seen:
         """Nothing of it was shown, as at a password prompt."""

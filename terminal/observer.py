@@ -1,9 +1,16 @@
 """Watches one terminal: gets every byte that is typed and shown, tells what a person would say has happened."""
 
+from collections import deque
+from typing import Final
+
 from terminal.emulator import Emulator, Screen
 from terminal.lines import Entered, Lines, Seen, is_continuation
 from terminal.observations import CommandEntered, InputEchoed, InputMasked, Observation, TextShown
 from terminal.text import Collector
+
+AHEAD_COMMANDS_MAX: Final = 64
+AHEAD_LINES_MAX: Final = 1000
+"""So many lines of output are looked at for a command that was typed ahead; then it is not expected any more."""
 
 
 class Observer:
@@ -21,6 +28,8 @@ class Observer:
         """The screen's line when typing last began."""
         self._carriage_returns = b""
         """They may belong to a newline, before which the cursor's place has to be looked at."""
+        self._ahead: deque[str] = deque(maxlen=AHEAD_COMMANDS_MAX)
+        self._ahead_lines = 0
         self._held: tuple[Entered, int] | None = None
         """A line that was entered, and the event with which it was: continuation lines may follow."""
 
@@ -35,13 +44,13 @@ class Observer:
         """Output event `seq`."""
         self._seq = seq
         data, self._carriage_returns = self._carriage_returns + data, b""
-        if not self._lines.is_waiting and self._held is None:
+        if not self._watches_lines():
             self._emulator.write(data)
             self._collector.add(data)
             return []
         observations: list[Observation] = []
         position = 0
-        while (self._lines.is_waiting or self._held) and (newline := data.find(b"\n", position)) >= 0:
+        while self._watches_lines() and (newline := data.find(b"\n", position)) >= 0:
             line_end = len(data[:newline].rstrip(b"\r"))
             self._show(data[position:line_end])
             observations += self._finish_line()
@@ -86,11 +95,30 @@ class Observer:
         self._emulator.write(data)
         self._collector.add(data)
 
+    def _watches_lines(self) -> bool:
+        """Whether what the next finished line reads can tell something."""
+        return self._lines.is_waiting or self._held is not None or bool(self._ahead)
+
     def _finish_line(self) -> list[Observation]:
         line = self._emulator.line()
+        if self._is_shown_again(line):
+            self._collector.drop_line()
+            return []
         seen = self._lines.finished(line, full_screen=self._emulator.is_full_screen)
         released = [] if any(each.entered and each.entered.continues for each in seen) else self._release()
         return [*released, *self._told(seen)]
+
+    def _is_shown_again(self, line: str) -> bool:
+        """Whether a command that was typed ahead stands in `line`, now at its prompt."""
+        if not self._ahead:
+            return False
+        self._ahead_lines += 1
+        if line != self._ahead[0] and line.endswith(self._ahead[0]):
+            self._ahead.popleft()
+            return True
+        if self._ahead_lines > AHEAD_LINES_MAX:
+            self._ahead.clear()
+        return False
 
     def _told(self, seen: list[Seen]) -> list[Observation]:
         observations: list[Observation] = []
@@ -106,6 +134,9 @@ class Observer:
         return observations
 
     def _enter(self, entered: Entered) -> list[Observation]:
+        if entered.typed_ahead:
+            self._ahead.append(entered.text)
+            self._ahead_lines = 0
         if entered.continues and self._held is not None:
             first, _ = self._held
             joined = Entered(f"{first.text}\n{entered.text}", first.confidence, first.started_seq, first.context, continues=False)

@@ -82,25 +82,29 @@ async def main(arguments: argparse.Namespace) -> None:
 
 async def measured(name: str, way: Opener, processes: dict[str, int], quick: bool) -> dict[str, Any]:
     """All figures of one way."""
-    print(f"measuring {name} …", file=sys.stderr)
+
+    def note(figure: str, value: object) -> None:
+        result[figure] = value
+        print(f"{name}: {figure} {value}", file=sys.stderr, flush=True)
+
     keys, size, times = (150, 10_000_000, 3) if quick else (600, 100_000_000, 10)
     result: dict[str, Any] = {}
     async with way() as shell:
         await measures.ready(shell)
-        result["echo_ms"] = measures.percentiles(await measures.echo(shell, keys))
+        note("echo_ms", measures.percentiles(await measures.echo(shell, keys)))
     async with way() as shell:
         await measures.ready(shell)
         before = measures.cpu_seconds(processes)
-        result["bulk_bytes_per_second"] = round(await measures.bulk(shell, size))
+        note("bulk_bytes_per_second", round(await measures.bulk(shell, size)))
         after = measures.cpu_seconds(processes)
         if name.startswith("ours"):
             result["cpu_seconds_per_mb"] = {each: round((after[each] - before[each]) / size * 1e6, 4) for each in processes}
     async with way() as shell:
         await measures.ready(shell)
-        result["interrupt_ms"] = round(statistics.median([await measures.interrupt(shell) for _ in range(times)]), 1)
-    result["echo_beside_load_ms"] = measures.percentiles(await measures.echo_beside_load(way, keys))
-    result["first_prompt_ms"] = round(statistics.median([await measures.first_prompt(way) for _ in range(times)]))
-    result["fifty_at_once_per_second"] = round(await measures.at_once(way, 50), 1)
+        note("interrupt_ms", round(statistics.median([await measures.interrupt(shell) for _ in range(times)]), 1))
+    note("echo_beside_load_ms", measures.percentiles(await measures.echo_beside_load(way, keys)))
+    note("first_prompt_ms", round(statistics.median([await measures.first_prompt(way) for _ in range(times)])))
+    note("fifty_at_once_per_second", round(await measures.at_once(way, 50), 1))
     return result
 
 
@@ -137,9 +141,10 @@ def table(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, way in results["ways"].items():
+        bulk = way["bulk_bytes_per_second"] / 1e6
         lines.append(
             f"| {name} | {way['echo_ms']['p50']} / {way['echo_ms']['p99']} | {way['echo_beside_load_ms']['p99']} | {way['interrupt_ms']}"
-            f" | {way['bulk_bytes_per_second'] / 1e6:.0f} | {way['first_prompt_ms']} | {way['fifty_at_once_per_second']} |"
+            f" | {bulk:.0f} | {way['first_prompt_ms']} | {way['fifty_at_once_per_second']} |"
         )
     ours, relay, openssh = (results["ways"][name] for name in ("ours", "relay", "openssh"))
     ratios = (

@@ -93,15 +93,18 @@ async def relayed(port: int) -> AsyncIterator[Shell]:
 
 @asynccontextmanager
 async def direct(machine: OpenSsh) -> AsyncIterator[Shell]:
-    async with asyncssh.connect(
-        "127.0.0.1",
-        machine.port,
-        known_hosts=None,
-        client_keys=[str(machine.directory / "client_key")],
-        config=None,
-        agent_path=None,
-        kex_algs=["curve25519-sha256"],
-    ) as connection, connection.create_process(term_type="xterm", term_size=(120, 40), encoding=None) as process:
+    async with (
+        asyncssh.connect(
+            "127.0.0.1",
+            machine.port,
+            known_hosts=None,
+            client_keys=[str(machine.directory / "client_key")],
+            config=None,
+            agent_path=None,
+            kex_algs=["curve25519-sha256"],
+        ) as connection,
+        connection.create_process(term_type="xterm", term_size=(120, 40), encoding=None) as process,
+    ):
         yield SshShell(process)
 
 

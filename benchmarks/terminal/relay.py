@@ -1,4 +1,4 @@
-"""The floor: WebSocket, JSON and asyncssh on uvloop in one process, nothing recorded. `python -m benchmarks.terminal.relay PORT KEY`."""
+"""The floor: WebSocket, JSON and asyncssh on uvloop in one process, nothing recorded. Arguments: SSH port, key file."""
 
 import asyncio
 import json

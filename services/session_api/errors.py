@@ -48,7 +48,8 @@ def _refused(_: Request[Any, Any, Any], error: RefusedError) -> Response[Failure
 def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Failure]:
     """What Litestar itself refuses: no such path, a parameter outside its bounds, a body that is no JSON."""
     sources = error.extra if isinstance(error.extra, list) else []
-    fields = {str(each["key"]).rstrip("_"): str(each.get("message", "")) for each in sources if isinstance(each, dict) and "key" in each}
+    named = [each for each in sources if isinstance(each, dict) and "key" in each]
+    fields = {str(each["key"]).rstrip("_"): str(each.get("message", "")) for each in named}
     code = _CODES.get(error.status_code, ErrorCode.INVALID_REQUEST if error.status_code < 500 else ErrorCode.INTERNAL)
     if not fields:
         return _answer(error.status_code, ErrorDetail(code, error.detail), error.headers)
