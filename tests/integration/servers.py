@@ -47,6 +47,12 @@ class Server:
         return self._process.pid
 
     @property
+    def exit_status(self) -> int | None:
+        """Of the process, when it has ended by itself."""
+        assert self._process, "it was started"
+        return self._process.poll()
+
+    @property
     def log(self) -> str:
         """What it wrote to stderr, over all its starts."""
         return (self.directory / "log").read_text(errors="replace")

@@ -1,0 +1,63 @@
+"""Health of a process that serves nothing else."""
+
+import asyncio
+import json
+import socket
+
+from services.runtime import health
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def ask(port: int, request: bytes) -> tuple[int, bytes]:
+    """Status and body of the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+async def test_ready_only_while_every_check_passes() -> None:
+    port, broken = free_port(), False
+
+    async def sound() -> None:
+        pass
+
+    async def doubtful() -> None:
+        if broken:
+            raise OSError("the cable is out")
+
+    async with health.serve(port, {"sound": sound, "doubtful": doubtful}):
+        status, body = await ask(port, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (status, json.loads(body)) == (200, {"status": "ok", "checks": {"sound": "ok", "doubtful": "ok"}})
+        broken = True
+        status, body = await ask(port, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status == 503
+        assert json.loads(body)["checks"]["sound"] == "ok"
+        assert "OSError" in json.loads(body)["checks"]["doubtful"]
+        status, body = await ask(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (status, json.loads(body)) == (200, {"status": "ok"})
+        assert (await ask(port, b"GET /other HTTP/1.1\r\n\r\n"))[0] == 404
+
+
+async def test_a_broken_request_harms_nothing() -> None:
+    port = free_port()
+    async with health.serve(port, {}):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x" * 100_000)
+        writer.write_eof()
+        await asyncio.gather(reader.read(), return_exceptions=True)
+        writer.close()
+        assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n"))[0] == 200
+
+
+async def test_port_0_serves_nothing() -> None:
+    async with health.serve(0, {}):
+        pass
