@@ -11,7 +11,8 @@ from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.msg import Msg
 
 from contracts.streams import COMMANDS, LIVE, SSH_WORKERS
-from services.runtime import bus
+from services.runtime import bus, health, metrics
+from services.ssh_worker.metrics import WorkerMetrics
 from services.ssh_worker.owner import Bus
 from services.ssh_worker.settings import WorkerSettings
 from services.ssh_worker.worker import Worker
@@ -26,6 +27,8 @@ def make_app(settings: WorkerSettings) -> FastStream:
     """The worker as an application; `run()` it."""
     name = settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
     broker = NatsBroker(logger=log, log_level=logging.DEBUG, **bus.connect_options(settings, f"ssh-worker {name}"))
+    registry = metrics.registry()
+    worker_metrics = WorkerMetrics(registry)
     worker: Worker
 
     @broker.subscriber(
@@ -48,9 +51,10 @@ def make_app(settings: WorkerSettings) -> FastStream:
         try:
             jetstream = nats.jetstream()
             await bus.declare(jetstream, settings)
-            worker = Worker(Bus(nats, jetstream, await bus.bucket(jetstream, LIVE)), settings, name)
-            yield
-            await worker.drain()
+            worker = Worker(Bus(nats, jetstream, await bus.bucket(jetstream, LIVE)), settings, worker_metrics, name)
+            async with health.serve(settings.health_port, {"nats": worker.ready}, metrics.of(registry)):
+                yield
+                await worker.drain()
         finally:
             await nats.drain()
 

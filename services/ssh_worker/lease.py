@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from contracts.streams import ACK_WAIT_SECONDS
+from services.ssh_worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,11 @@ class LeaseLostError(Exception):
 class Lease:
     """One command's lease. `clock` counts seconds and must not stand still while the process does."""
 
-    def __init__(self, nats: Client, acknowledge_subject: str, *, clock: Callable[[], float], stall_seconds: float) -> None:
+    def __init__(
+        self, nats: Client, acknowledge_subject: str, metrics: WorkerMetrics, *, clock: Callable[[], float], stall_seconds: float
+    ) -> None:
         self._nats = nats
+        self._metrics = metrics
         self._subject = acknowledge_subject
         self._clock = clock
         self._stall_seconds = stall_seconds
@@ -63,6 +67,7 @@ class Lease:
             await self._nats.request(self._subject, word, timeout=2)
         except (NatsError, TimeoutError) as error:
             log.warning("lease: %s not confirmed: %s", word.decode(), type(error).__name__)
+            self._metrics.unconfirmed_renewals.inc()
             return False
         self._confirmed_at = asked_at
         return True

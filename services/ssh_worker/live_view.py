@@ -69,7 +69,7 @@ class LiveView:
         """Something was typed or shown."""
         self._view = replace(self._view, last_activity=max(at, self._view.started_at), commands_count=commands_count)
 
-    def ended(self, ending: Happening, commands_count: int) -> None:
+    async def show_ended(self, ending: Happening, commands_count: int) -> None:
         """The session has ended, and why, after so many commands."""
         reason: EndReason | None = None
         code: ConnectError | None = None
@@ -89,6 +89,7 @@ class LiveView:
             code=code,
             exit_status=ending.exit_status if isinstance(ending, ShellExited) else None,
         )
+        await self.write()
 
     async def refresh(self) -> None:
         """Write the view when it has changed, or would age out; not more often than needed."""

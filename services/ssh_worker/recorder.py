@@ -27,6 +27,7 @@ from contracts import subjects, wire
 from contracts.events import Event, SessionClaimed, SessionEnded
 from contracts.wire import Recorded
 from services.runtime.record import Record
+from services.ssh_worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Recorder:
         now_us: Callable[[], int],
         clock: Callable[[], float],
         stall_seconds: float,
+        metrics: WorkerMetrics,
         position: Position | None = None,
         stored: Callable[[], None] = lambda: None,
     ) -> None:
@@ -92,6 +94,7 @@ class Recorder:
         self._now_us = now_us
         self._clock = clock
         self._stall_seconds = stall_seconds
+        self._metrics = metrics
         self._position = position or Position()
         self._stored = stored
         self._unacknowledged: dict[int, _Sent] = {}
@@ -208,6 +211,10 @@ class Recorder:
             return
         sent.acknowledgement.add_done_callback(partial(self._answered, recorded.seq))
 
+    async def _publish_again(self, sent: _Sent) -> None:
+        self._metrics.repeated_publishes.inc()
+        await self._publish(sent)
+
     def _answered(self, seq: int, answer: asyncio.Future[PubAck]) -> None:
         sent = self._unacknowledged.get(seq)
         if answer.cancelled() or sent is None or answer is not sent.acknowledgement:
@@ -220,6 +227,8 @@ class Recorder:
     def _is_stored(self, seq: int) -> None:
         sent = self._unacknowledged.pop(seq)
         self._unacknowledged_bytes -= len(sent.payload)
+        self._metrics.stored_events.inc()
+        self._metrics.store_seconds.observe(self._clock() - sent.first_sent_at)
         self._wake()
 
     def _look_again_later(self) -> None:
@@ -241,7 +250,7 @@ class Recorder:
                 await self._look_into(sent)
             elif self._clock() - sent.sent_at > ACK_PATIENCE_SECONDS:
                 self._mending_first = True
-                await self._publish(sent)
+                await self._publish_again(sent)
         if self._unacknowledged:
             self._look_again_later()
 
@@ -254,7 +263,7 @@ class Recorder:
         guarded = isinstance(error, APIError) and error.err_code == WRONG_LAST_SEQUENCE
         if error is not None and not guarded:
             log.warning("session %s: event %d was not stored: %s", self._session_id, seq, error)
-            await self._publish(sent)
+            await self._publish_again(sent)
             return
         try:
             stored = await Record(self._jetstream).event(self._session_id, seq)

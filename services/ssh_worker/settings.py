@@ -44,4 +44,4 @@ class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
     drain_seconds: Annotated[
         float, Meta(description="How long sessions may go on after SIGTERM before they end as worker_drained.", ge=0)
     ] = 30.0
-    health_port: Annotated[int, Meta(description="Port of /healthz and /readyz; 0: none.", ge=0, le=65535)] = 0
+    health_port: Annotated[int, Meta(description="Port of /healthz, /readyz and /metrics; 0: none.", ge=0, le=65535)] = 0

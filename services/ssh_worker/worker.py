@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -10,7 +11,9 @@ from nats.aio.msg import Msg
 
 from contracts.commands import OpenSession
 from contracts.events import EndReason
+from contracts.streams import SSH_WORKERS
 from services.ssh_worker.lease import Lease
+from services.ssh_worker.metrics import WorkerMetrics
 from services.ssh_worker.owner import Bus, Owner
 from services.ssh_worker.settings import WorkerSettings
 
@@ -25,17 +28,26 @@ _decoder = msgspec.msgpack.Decoder(OpenSession)
 class Worker:
     """At most `worker_places` sessions at a time; `claim` returns only when there is a place for the next."""
 
-    def __init__(self, bus: Bus, settings: WorkerSettings, name: str) -> None:
+    def __init__(self, bus: Bus, settings: WorkerSettings, metrics: WorkerMetrics, name: str) -> None:
         self.name = name
         self._bus = bus
         self._settings = settings
+        self._metrics = metrics
         self._owners: dict[asyncio.Task[None], Owner] = {}
         self._place_free = asyncio.Event()
         self._place_free.set()
         self._stopping = False
+        metrics.places.set(settings.worker_places)
+        metrics.sessions.set_function(lambda: len(self._owners))
 
     def __len__(self) -> int:
         return len(self._owners)
+
+    async def ready(self) -> None:
+        """Raises when no commands are taken any more, or JetStream does not answer."""
+        if self._stopping:
+            raise DrainingError("the worker drains")
+        await self._bus.jetstream.consumer_info(SSH_WORKERS.stream, SSH_WORKERS.durable)
 
     async def claim(self, message: Msg) -> None:
         """Take the command in `message` and own its session; what is no command is set aside."""
@@ -48,8 +60,11 @@ class Worker:
             log.error("a command that cannot be decoded was set aside (%s): %s", error, message.data[:2000].hex())
             await message.term()
             return
-        lease = Lease(self._bus.nats, message.reply, clock=time.monotonic, stall_seconds=self._settings.stall_seconds)
-        owner = Owner(command, lease, self._bus, self._settings, self.name)
+        self._metrics.claimed.inc()
+        self._metrics.waited_seconds.observe(max(0.0, (datetime.now(UTC) - command.requested_at).total_seconds()))
+        stall_seconds = self._settings.stall_seconds
+        lease = Lease(self._bus.nats, message.reply, self._metrics, clock=time.monotonic, stall_seconds=stall_seconds)
+        owner = Owner(command, lease, self._bus, self._settings, self._metrics, self.name)
         task = asyncio.create_task(owner.run(), name=command.session_id)
         self._owners[task] = owner
         task.add_done_callback(self._ended)
@@ -60,6 +75,7 @@ class Worker:
     def stop_claiming(self) -> None:
         """From now on commands go to other workers."""
         self._stopping = True
+        self._metrics.draining.set(1)
         self._place_free.set()
 
     async def drain(self) -> None:
@@ -77,5 +93,10 @@ class Worker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         owner = self._owners.pop(task)
         if not task.cancelled() and (error := task.exception()):
+            self._metrics.abandoned.inc()
             log.error("session %s: its owner failed; another worker will end it", owner.session_id, exc_info=error)
         self._place_free.set()
+
+
+class DrainingError(Exception):
+    """The worker has been told to stop."""

@@ -45,6 +45,7 @@ class OpenSsh(Server):
         if not self.port:
             with socket.create_server(("127.0.0.1", 0)) as probe:
                 self.port = probe.getsockname()[1]
+        (self.directory / "home").mkdir(exist_ok=True)  # whatever the developer's own profile does, tests do not wait for it
         authorized = self.directory / "authorized_keys"
         authorized.write_text((self.directory / "client_key.pub").read_text())
         config = self.directory / "sshd_config"
@@ -52,6 +53,7 @@ class OpenSsh(Server):
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.directory}/host_key\nAuthorizedKeysFile {authorized}\n"
             "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile none\nPrintMotd no\nPrintLastLog no\nMaxStartups 100\n"
             "UseDNS no\nPermitRootLogin prohibit-password\n"
+            f"SetEnv HOME={self.directory}/home\n"
         )
         return [SSHD, "-D", "-e", "-f", str(config)]
 

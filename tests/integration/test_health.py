@@ -4,7 +4,10 @@ import asyncio
 import json
 import socket
 
-from services.runtime import health
+from prometheus_client import Counter
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.runtime import health, metrics
 
 
 def free_port() -> int:
@@ -45,6 +48,19 @@ async def test_ready_only_while_every_check_passes() -> None:
         status, body = await ask(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (status, json.loads(body)) == (200, {"status": "ok"})
         assert (await ask(port, b"GET /other HTTP/1.1\r\n\r\n"))[0] == 404
+        assert (await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n"))[0] == 404
+
+
+async def test_metrics_of_the_process_and_its_own() -> None:
+    port, registry = free_port(), metrics.registry()
+    counter = Counter("vsay_tests", "Counts.", registry=registry)
+    async with health.serve(port, {}, metrics.of(registry)):
+        counter.inc(3)
+        status, body = await ask(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    families = {family.name: family for family in text_string_to_metric_families(body.decode())}
+    assert status == 200
+    assert families["vsay_tests"].samples[0].value == 3
+    assert families["process_resident_memory_bytes"].samples[0].value > 0
 
 
 async def test_a_broken_request_harms_nothing() -> None:

@@ -105,8 +105,6 @@ async def test_the_session_of_a_killed_worker_ends_as_worker_lost(parts: Install
         assert (await terminal.until("disconnect"))["reason"] == "worker_lost"
     record = await parts.record(ticket["session_id"])
     verify(record)
-    lost_after = (record[-1].at - max(each.at for each in record[:-1])) / 1e6
-    assert lost_after < ACK_WAIT_SECONDS + 3  # the promise itself: within ack_wait plus a second or two
 
 
 @pytest.mark.parametrize(
