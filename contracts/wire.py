@@ -77,7 +77,7 @@ def decode(payload: bytes) -> Recorded:
     """The envelope in `payload`. Raises `UndecodableError`."""
     try:
         return _decoder.decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # text that is no UTF-8 comes as the latter
         raise UndecodableError(f"no envelope: {error}") from error
 
 
