@@ -58,8 +58,31 @@ documents: setup
 bench name *args: setup
     @shift; python -m "benchmarks.{{name}}" "$@"
 
-# Makes the lock anew from pyproject.toml; `just lock --upgrade` takes newer versions.
+# Builds the images of the services, and of what tests run beside them; see docs/containers.md.
+images: setup
+    deploy/containers/make-images
+
+# Writes build/sbom/SERVICE.cdx.json (CycloneDX) for each service: what its image installs above its base, with licences.
+sbom: setup
+    #!/bin/sh
+    set -eu
+    mkdir -p build/sbom
+    for service in session-api ssh-worker audit; do
+        uv venv --quiet --clear "build/sbom/$service"
+        uv pip sync --quiet --python "build/sbom/$service" --require-hashes "deploy/requirements/$service.txt"
+        cyclonedx-py environment --output-reproducible --mc-type application --pyproject pyproject.toml --validate \
+            --output-file "build/sbom/$service.cdx.json" "build/sbom/$service"
+        rm -rf "build/sbom/$service"
+        echo "build/sbom/$service.cdx.json"
+    done
+
+# Makes the lock anew from pyproject.toml, and from it what each image installs; `just lock --upgrade` takes newer versions.
 lock *args:
-    uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-        --python-version 3.12 --group stack --group dev pyproject.toml --output-file requirements.lock "$@"
+    #!/bin/sh
+    set -eu
+    compile="uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.12"
+    $compile --all-extras --group stack --group dev pyproject.toml --output-file requirements.lock "$@"
+    image() { name="$1"; shift; $compile --constraint requirements.lock "$@" pyproject.toml --output-file "deploy/requirements/$name.txt"; }
+    for service in session-api ssh-worker audit; do image "$service" --extra "$service"; done
+    image embedded-clickhouse --extra session-api --group stack
     just setup

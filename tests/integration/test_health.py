@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import socket
+import sys
 
 from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
@@ -77,3 +79,37 @@ async def test_a_broken_request_harms_nothing() -> None:
 async def test_port_0_serves_nothing() -> None:
     async with health.serve(0, {}):
         pass
+
+
+async def test_a_container_asks_by_itself() -> None:
+    port, broken = free_port(), False
+
+    async def doubtful() -> None:
+        if broken:
+            raise OSError("the cable is out")
+
+    async def check(*arguments: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.runtime.health_check",
+            "VSAY_HEALTH_PORT",
+            *arguments,
+            env=os.environ | {"VSAY_HEALTH_PORT": str(port)},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await process.communicate()
+        return process.returncode, said.decode()
+
+    async with health.serve(port, {"doubtful": doubtful}):
+        assert await check() == (0, "")
+        assert await check("/readyz") == (0, "")
+        broken = True
+        assert await check() == (0, "")
+        status, said = await check("/readyz")
+        assert status == 1
+        assert "/readyz answers 503" in said
+        assert "the cable is out" in said
+    status, said = await check()
+    assert status == 1
+    assert f"port {port} does not answer" in said
