@@ -50,7 +50,7 @@ format: setup
     ruff format .
     ruff check --fix .
 
-# Writes the generated documents: docs/settings.md, docs/openapi.json, docs/terminal-protocol.schema.json.
+# Writes the generated documents: docs/settings.md, docs/openapi.json, docs/terminal-protocol.schema.json, k8s/base/settings.
 documents: setup
     python -m deploy.documents
 

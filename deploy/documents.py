@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from contracts.terminal import AnyClientMessage, AnyServerMessage
+from deploy import manifest_settings
 from deploy.demo_machine import DemoSettings
 from deploy.embedded_clickhouse.settings import EngineSettings
 from deploy.stack.settings import StackSettings
@@ -31,12 +32,12 @@ SERVICES: dict[str, type[msgspec.Struct]] = {
 def main() -> None:
     """Exit with status 1 when `--check` finds a difference."""
     stale = []
-    for name, text in _documents():
-        path = DOCS / name
+    generated = [(DOCS / name, text) for name, text in _documents()]
+    for path, text in (*generated, *manifest_settings.files()):
         if "--check" not in sys.argv:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            stale.append(name)
+            stale.append(path.name)
     if stale:
         sys.exit(f"out of date, run `just documents`: {', '.join(stale)}")
 

@@ -45,3 +45,7 @@ class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
         float, Meta(description="How long sessions may go on after SIGTERM before they end as worker_drained.", ge=0)
     ] = 30.0
     health_port: Annotated[int, Meta(description="Port of /healthz, /readyz and /metrics; 0: none.", ge=0, le=65535)] = 0
+    pod_name: Annotated[
+        str,
+        Meta(description="Name of the worker's own pod on Kubernetes, whose deletion cost follows its sessions; empty: none."),
+    ] = ""
