@@ -14,7 +14,7 @@ from services.audit.settings import AuditSettings
 from services.runtime import bus
 from services.runtime.process import run
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("services.audit.migrate")  # run as a program, its name is __main__
 
 RETRY_SECONDS: Final = 1.0
 
