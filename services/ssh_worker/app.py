@@ -14,10 +14,6 @@ from contracts.streams import COMMANDS, LIVE, SSH_WORKERS
 from services.runtime import bus, health, metrics
 from services.ssh_worker import deletion_cost
 from services.ssh_worker.metrics import WorkerMetrics
-=======
-from services.runtime import bus
-from services.ssh_worker import deletion_cost
->>>>>>> 89e522f (Kubernetes: base, backends and overlays, held to what the design needs by tests)
 from services.ssh_worker.owner import Bus
 from services.ssh_worker.settings import WorkerSettings
 from services.ssh_worker.worker import Worker
@@ -56,9 +52,11 @@ def make_app(settings: WorkerSettings) -> FastStream:
         try:
             jetstream = nats.jetstream()
             await bus.declare(jetstream, settings)
-<<<<<<< HEAD
             worker = Worker(Bus(nats, jetstream, await bus.bucket(jetstream, LIVE)), settings, worker_metrics, name)
-            async with health.serve(settings.health_port, {"nats": worker.ready}, metrics.of(registry)):
+            async with (
+                health.serve(settings.health_port, {"nats": worker.ready}, metrics.of(registry)),
+                deletion_cost.kept(deletion_cost.own_pod(settings.pod_name, os.environ), lambda: len(worker)),
+            ):
                 yield
                 await worker.drain()
         finally:
