@@ -200,6 +200,27 @@ class SessionLogs(Struct, frozen=True):
     """False when ClickHouse had not yet everything that was recorded when the logs were asked for."""
 
 
+class AccessRecord(Struct, frozen=True):
+    """Somebody read records. `action` says which; `session_id` is null for what concerns more than one session."""
+
+    id: str
+    at: Utc
+    user: UserDetail
+    role: str
+    action: Annotated[str, Meta(examples=["logs", "recording", "screen", "search", "export", "verification", "access"])]
+    session_id: SessionId | None
+    detail: dict[str, str]
+    ip_address: str
+    user_agent: str
+
+
+class AccessList(Struct, frozen=True):
+    """A page of readings, newest first; `next_cursor` is null on the last page."""
+
+    access: list[AccessRecord]
+    next_cursor: str | None = None
+
+
 class MachineUsage(Struct, frozen=True):
     """A machine and how many sessions the period had on it."""
 

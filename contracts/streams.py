@@ -19,6 +19,8 @@ class Stream(Struct, frozen=True):
     republish_to: str | None = None
     duplicate_window_seconds: float = 120.0
     max_msg_bytes: int = 1024 * 1024
+    bytes_max: int | None = None
+    """Size of the stream; None: as the setting `stream_bytes_max` says."""
 
 
 class Consumer(Struct, frozen=True):
@@ -40,6 +42,8 @@ class Bucket(Struct, frozen=True):
 
 COMMANDS: Final = Stream(name="COMMANDS", subjects=(subjects.OPEN_SESSION,), work_queue=True)
 SESSIONS: Final = Stream(name="SESSIONS", subjects=(subjects.ALL_EVENTS,), republish_to=subjects.ALL_LIVE)
+ACCESS: Final = Stream(name="ACCESS", subjects=(subjects.ALL_ACCESS,), bytes_max=256 * 1024 * 1024)
+ANCHORS: Final = Stream(name="ANCHORS", subjects=(subjects.ANCHORS,), bytes_max=256 * 1024 * 1024)
 
 SSH_WORKERS: Final = Consumer(
     stream=COMMANDS.name,
@@ -55,6 +59,20 @@ AUDIT: Final = Consumer(
     ack_wait_seconds=60.0,
     max_ack_pending=50_000,
 )
+AUDIT_ACCESS: Final = Consumer(
+    stream=ACCESS.name,
+    durable="audit-access",
+    filter_subject=subjects.ALL_ACCESS,
+    ack_wait_seconds=60.0,
+    max_ack_pending=50_000,
+)
+AUDIT_ANCHORS: Final = Consumer(
+    stream=ANCHORS.name,
+    durable="audit-anchors",
+    filter_subject=subjects.ANCHORS,
+    ack_wait_seconds=60.0,
+    max_ack_pending=50_000,
+)
 
 LIVE: Final = Bucket(name="live", ttl_seconds=60.0)
 ORGANIZATIONS: Final = Bucket(name="organizations")
@@ -62,7 +80,8 @@ USERS: Final = Bucket(name="users")
 MACHINES: Final = Bucket(name="machines")
 TOKENS: Final = Bucket(name="tokens")
 TICKETS: Final = Bucket(name="tickets", ttl_seconds=24 * 3600.0)
+SIGNING_KEYS: Final = Bucket(name="signing_keys")
 
-STREAMS: Final = (COMMANDS, SESSIONS)
-CONSUMERS: Final = (SSH_WORKERS, AUDIT)
-BUCKETS: Final = (LIVE, ORGANIZATIONS, USERS, MACHINES, TOKENS, TICKETS)
+STREAMS: Final = (COMMANDS, SESSIONS, ACCESS, ANCHORS)
+CONSUMERS: Final = (SSH_WORKERS, AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS)
+BUCKETS: Final = (LIVE, ORGANIZATIONS, USERS, MACHINES, TOKENS, TICKETS, SIGNING_KEYS)

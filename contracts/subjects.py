@@ -11,6 +11,8 @@ from typing import Final
 OPEN_SESSION: Final = "ssh.open"
 ALL_EVENTS: Final = "session.>"
 ALL_LIVE: Final = "live.session.>"
+ALL_ACCESS: Final = "access.>"
+ANCHORS: Final = "anchors"
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -48,6 +50,11 @@ def session_of(event_subject: str) -> str:
     if root != "session" or event(session_id, type_) != event_subject:
         raise UnsafeTokenError(f"no event's subject: {event_subject[:100]!r}")
     return session_id
+
+
+def access(org_id: str) -> str:
+    """Where it is recorded that somebody reads records of this organization."""
+    return f"access.{_token(org_id)}"
 
 
 def live_events_of(session_id: str) -> str:

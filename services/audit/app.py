@@ -12,7 +12,7 @@ from contracts.streams import AUDIT
 from services.audit.clickhouse import Store
 from services.audit.horizon import purge_for_ever
 from services.audit.settings import AuditSettings
-from services.audit.sink import Sink
+from services.audit.sink import ACCESS, EVENTS, Sink
 from services.runtime import bus, health
 
 log = logging.getLogger(__name__)
@@ -38,14 +38,16 @@ def make_app(settings: AuditSettings) -> FastStream:
                 await jetstream.consumer_info(AUDIT.stream, AUDIT.durable)
 
             async with health.serve(settings.health_port, {"clickhouse": store.ready, "nats": stream}):
-                sink = Sink(jetstream, store, settings)
+                sinks = [Sink(jetstream, store, settings, kind) for kind in (EVENTS, ACCESS)]
                 purging = asyncio.create_task(purge_for_ever(jetstream, settings.resume_horizon_hours))
-                moving = asyncio.create_task(sink.run())
-                moving.add_done_callback(lambda _: app.exit())  # when it ends before it is told to, something is wrong
+                moving = [asyncio.create_task(sink.run()) for sink in sinks]
+                for task in moving:
+                    task.add_done_callback(lambda _: app.exit())  # when it ends before it is told to, something is wrong
                 yield
                 purging.cancel()
-                sink.stop()
-                await moving
+                for sink in sinks:
+                    sink.stop()
+                await asyncio.gather(*moving)
         finally:
             await store.close()
             await nats.drain()

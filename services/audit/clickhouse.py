@@ -1,5 +1,6 @@
 """The audit service's one door to ClickHouse: the schema's migrations, and inserts."""
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -10,6 +11,7 @@ from typing import Any, Final, Self
 
 from msgspec import Struct
 
+from contracts.access import Access
 from contracts.wire import Recorded
 from services.runtime.clickhouse import FAILURES, ClickHouse
 from services.runtime.settings import ClickHouseSettings
@@ -41,6 +43,13 @@ class Quarantined(Struct, frozen=True):
     payload: bytes
 
 
+class AccessEntry(Struct, frozen=True):
+    """An entry, and its place in stream ACCESS."""
+
+    access: Access
+    stream_seq: int
+
+
 class Migration(Struct, frozen=True):
     """One file of `schema/`."""
 
@@ -55,6 +64,7 @@ class Store:
 
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
+        self._migrating = asyncio.Lock()
 
     @classmethod
     def open(cls, settings: ClickHouseSettings) -> Self:
@@ -74,6 +84,25 @@ class Store:
 
         Several replicas may do this at once: every statement is harmless when it runs twice.
         """
+        async with self._migrating:
+            return await self._migrate()
+
+    async def insert_events(self, events: Iterable[Recorded]) -> None:
+        """Everything is readable when this returns."""
+        await self._insert("events (org_id, session_id, seq, at, type, attrs, data, chain)", map(_event_row, events))
+
+    async def insert_access(self, entries: Iterable[AccessEntry]) -> None:
+        """Everything is readable when this returns."""
+        columns = (
+            "id, at, org_id, user_id, user_name, user_email, role, action, session_id, detail, ip_address, user_agent, stream_seq"
+        )
+        await self._insert(f"access_entries ({columns})", map(_access_row, entries))
+
+    async def insert_quarantined(self, messages: Iterable[Quarantined]) -> None:
+        """Set these aside."""
+        await self._insert("quarantine (stream_seq, published_at, subject, reason, payload)", map(_quarantined_row, messages))
+
+    async def _migrate(self) -> list[str]:
         await self._command(f"CREATE DATABASE IF NOT EXISTS {self._clickhouse.database}", use_database=False)
         await self._command(_MIGRATIONS_TABLE)
         applied: dict[int, str] = dict(await self._query(_APPLIED))
@@ -88,14 +117,6 @@ class Store:
             elif applied[migration.number] != migration.checksum:
                 raise SchemaError(f"schema/{migration.number:04d}_{migration.name}.sql was changed after it had been applied")
         return done
-
-    async def insert_events(self, events: Iterable[Recorded]) -> None:
-        """Everything is readable when this returns."""
-        await self._insert("events (org_id, session_id, seq, at, type, attrs, data, chain)", map(_event_row, events))
-
-    async def insert_quarantined(self, messages: Iterable[Quarantined]) -> None:
-        """Set these aside."""
-        await self._insert("quarantine (stream_seq, published_at, subject, reason, payload)", map(_quarantined_row, messages))
 
     async def _insert(self, into: str, rows: Iterable[bytes]) -> None:
         # Not the client's `insert`: it needs two seconds of imports and keeps a process's loop from running meanwhile.
@@ -150,6 +171,8 @@ _APPLIED: Final = "SELECT number, checksum FROM schema_migrations FINAL"
 # Rows in ClickHouse's format RowBinary: fixed-width numbers little-endian, text and bytes after their length as LEB128.
 
 _UINT32: Final = struct.Struct("<I")
+_UINT64: Final = struct.Struct("<Q")
+_INT64: Final = struct.Struct("<q")
 _SEQ_AT: Final = struct.Struct("<Qq")
 
 
@@ -163,6 +186,22 @@ def _event_row(event: Recorded) -> bytes:
             _bytes(event.attrs),
             _bytes(event.data),
             _bytes(event.chain),
+        )
+    )
+
+
+def _access_row(entry: AccessEntry) -> bytes:
+    access = entry.access
+    texts = (
+        *(access.org_id, access.user.id, access.user.name, access.user.email, access.role.value),
+        *(access.action, access.session_id, access.detail, access.ip_address, access.user_agent),
+    )
+    return b"".join(
+        (
+            _bytes(access.id.encode()),
+            _INT64.pack(access.at),
+            *(_bytes(text.encode()) for text in texts),
+            _UINT64.pack(entry.stream_seq),
         )
     )
 

@@ -1,4 +1,4 @@
-"""Drops from stream SESSIONS what ClickHouse has and nobody will resume from any more.
+"""Drops from the streams what ClickHouse has and nobody will read there any more.
 
 Never dropped is the newest event of a session that has not ended: whoever owns it next continues its numbers and its
 chain. The command of such a session still lies in stream COMMANDS.
@@ -16,7 +16,7 @@ from nats.js.errors import NotFoundError
 
 from contracts import subjects
 from contracts.commands import OpenSession
-from contracts.streams import AUDIT, COMMANDS, SESSIONS
+from contracts.streams import AUDIT, AUDIT_ACCESS, COMMANDS, SESSIONS, Consumer
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,13 @@ _decoder = msgspec.msgpack.Decoder(OpenSession)
 async def purge_for_ever(jetstream: JetStreamContext, horizon_hours: float) -> None:
     """`purge` every `PURGE_SECONDS` until cancelled."""
     while True:
+        before = datetime.now(UTC) - timedelta(hours=horizon_hours)
         try:
-            if dropped := await purge(jetstream, before=datetime.now(UTC) - timedelta(hours=horizon_hours)):
+            if dropped := await purge(jetstream, before=before):
                 log.info("dropped %d events from stream %s", dropped, SESSIONS.name)
+            await purge_moved(jetstream, AUDIT_ACCESS, before=before)
         except (NatsError, TimeoutError) as error:
-            log.warning("stream %s was not purged: %s", SESSIONS.name, type(error).__name__)
+            log.warning("the streams were not purged: %s", type(error).__name__)
         await asyncio.sleep(PURGE_SECONDS)
 
 
@@ -45,7 +47,7 @@ async def purge(jetstream: JetStreamContext, *, before: datetime) -> int:
     consumer = await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)
     state = (await jetstream.stream_info(SESSIONS.name)).state
     floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
-    first_kept = await _first_since(jetstream, before, state.first_seq, floor + 1)
+    first_kept = await _first_since(jetstream, AUDIT, before, state.first_seq, floor + 1)
     if first_kept <= state.first_seq:
         return 0
     newest = await _newest_of_unended(jetstream)
@@ -60,12 +62,22 @@ async def purge(jetstream: JetStreamContext, *, before: datetime) -> int:
     return state.messages - left.messages + (left.last_seq - state.last_seq)
 
 
-async def _first_since(jetstream: JetStreamContext, before: datetime, low: int, high: int) -> int:
+async def purge_moved(jetstream: JetStreamContext, consumer: Consumer, *, before: datetime) -> None:
+    """Drop from this consumer's stream what it has acknowledged and what was written before `before`; the last message stays."""
+    info = await jetstream.consumer_info(consumer.stream, consumer.durable)
+    state = (await jetstream.stream_info(consumer.stream)).state
+    floor = info.ack_floor.stream_seq if info.ack_floor else 0
+    first_kept = await _first_since(jetstream, consumer, before, state.first_seq, min(floor + 1, state.last_seq))
+    if first_kept > state.first_seq:
+        await jetstream.purge_stream(consumer.stream, seq=first_kept)
+
+
+async def _first_since(jetstream: JetStreamContext, consumer: Consumer, before: datetime, low: int, high: int) -> int:
     """The first stream sequence in `low` … `high` whose message was stored at `before` or later, by bisection; else `high`."""
     while low < high:
         middle = (low + high) // 2
         try:
-            message = await jetstream.get_msg(SESSIONS.name, seq=middle, subject=subjects.ALL_EVENTS, direct=True, next=True)
+            message = await jetstream.get_msg(consumer.stream, seq=middle, subject=consumer.filter_subject, direct=True, next=True)
         except NotFoundError:
             high = middle
             continue

@@ -1,25 +1,26 @@
-"""Moves events from the stream into ClickHouse: gather a batch, insert it, then acknowledge it.
+"""Moves events, access entries and anchors from their streams into ClickHouse: gather a batch, insert it, then acknowledge it.
 
 It keeps nothing: a batch that was inserted and not acknowledged is delivered again and inserted again, which changes
-nothing in what is read. Any number of replicas may share the durable consumer.
+nothing in what is read. Any number of replicas may share the durable consumer of a stream.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.errors import ServiceUnavailableError
 
-from contracts import subjects, wire
-from contracts.streams import AUDIT
+from contracts import access, subjects, wire
+from contracts.streams import AUDIT, AUDIT_ACCESS, Consumer
 from contracts.wire import Recorded, UndecodableError
-from services.audit.clickhouse import Quarantined, Store, StoreUnavailableError
+from services.audit.clickhouse import AccessEntry, Quarantined, Store, StoreUnavailableError
 from services.audit.settings import AuditSettings
 
 log = logging.getLogger(__name__)
@@ -41,19 +42,29 @@ AT_MAX: Final = 10_413_791_999_999_999
 """End of the year 2299, with which ClickHouse's DateTime64 ends; in microseconds since the epoch."""
 
 
-class Batch(Struct, frozen=True):
-    """What a run of messages means: events, and what is none."""
+class Kind[Row](Struct, frozen=True):
+    """What one stream carries: its consumer, the row in a message (or `UndecodableError`), and where rows go."""
 
-    events: tuple[Recorded, ...]
+    consumer: Consumer
+    read: Callable[[Msg], Row]
+    insert: Callable[[Store, Iterable[Row]], Awaitable[None]]
+
+
+class Batch[Row](Struct, frozen=True):
+    """What a run of messages means: rows, and what is none."""
+
+    rows: tuple[Row, ...]
     quarantined: tuple[Quarantined, ...]
 
 
 class Sink:
-    """`run` it until `stop` is called; it may be asked to stop before it runs."""
+    """`run` it until `stop` is called; it may be asked to stop before it runs. One sink moves one kind."""
 
-    def __init__(self, jetstream: JetStreamContext, store: Store, settings: AuditSettings) -> None:
+    def __init__(self, jetstream: JetStreamContext, store: Store, settings: AuditSettings, kind: Kind[Any] | None = None) -> None:
+        """Of events, when no other `kind` is given."""
         self._jetstream = jetstream
         self._store = store
+        self._kind = kind or EVENTS
         self._events_max = settings.batch_events_max
         self._seconds_max = settings.batch_seconds_max
         self._subscription: JetStreamContext.PullSubscription | None = None
@@ -69,7 +80,7 @@ class Sink:
             if await self._stopped_within(RETRY_SECONDS):
                 return
         self._subscription = await self._jetstream.pull_subscribe_bind(
-            durable=AUDIT.durable, stream=AUDIT.stream, pending_bytes_limit=4 * BATCH_BYTES_MAX
+            durable=self._kind.consumer.durable, stream=self._kind.consumer.stream, pending_bytes_limit=4 * BATCH_BYTES_MAX
         )
         try:
             while not self._stopping.is_set():
@@ -113,9 +124,11 @@ class Sink:
             return []
 
     async def _move(self, messages: Sequence[Msg]) -> None:
-        batch = sort(messages)
+        batch = sort(messages, self._kind)
         for set_aside in batch.quarantined:
-            log.error("message %d of the stream is set aside: %s", set_aside.stream_seq, set_aside.reason)
+            log.error(
+                "message %d of stream %s is set aside: %s", set_aside.stream_seq, self._kind.consumer.stream, set_aside.reason
+            )
         pause = RETRY_SECONDS
         kept_at = time.monotonic()
         while not await self._stored(batch):
@@ -131,12 +144,14 @@ class Sink:
         for message in messages:
             await message.ack()
 
-    async def _stored(self, batch: Batch) -> bool:
+    async def _stored(self, batch: Batch[Any]) -> bool:
         try:
-            await self._store.insert_events(batch.events)
+            await self._kind.insert(self._store, batch.rows)
             await self._store.insert_quarantined(batch.quarantined)
         except StoreUnavailableError as error:
-            log.warning("ClickHouse did not take %d events, trying again: %s", len(batch.events), error)
+            log.warning(
+                "ClickHouse did not take %d rows of stream %s, trying again: %s", len(batch.rows), self._kind.consumer.stream, error
+            )
             return False
         return True
 
@@ -149,18 +164,18 @@ class Sink:
         return True
 
 
-def sort(messages: Sequence[Msg]) -> Batch:
-    """The events in these messages, and the messages that hold none."""
-    events: list[Recorded] = []
+def sort[Row](messages: Sequence[Msg], kind: Kind[Row]) -> Batch[Row]:
+    """The rows in these messages, and the messages that hold none."""
+    rows: list[Row] = []
     quarantined: list[Quarantined] = []
     for message in messages:
         try:
-            events.append(_event(message))
+            rows.append(kind.read(message))
         except UndecodableError as error:
             published_at = round(message.metadata.timestamp.timestamp() * 1_000_000)
             stream_seq = message.metadata.sequence.stream
             quarantined.append(Quarantined(stream_seq, published_at, message.subject, str(error), message.data))
-    return Batch(tuple(events), tuple(quarantined))
+    return Batch(tuple(rows), tuple(quarantined))
 
 
 def _event(message: Msg) -> Recorded:
@@ -173,6 +188,28 @@ def _event(message: Msg) -> Recorded:
         raise UndecodableError(str(error)) from error
     if not 1 <= recorded.seq <= SEQ_MAX:
         raise UndecodableError(f"seq {recorded.seq} is out of range")
-    if not 0 <= recorded.at <= AT_MAX:
-        raise UndecodableError(f"at {recorded.at} is out of range")
+    _check_at(recorded.at)
     return recorded
+
+
+def _access(message: Msg) -> AccessEntry:
+    try:
+        entry = access.decode(message.data)
+    except msgspec.MsgspecError as error:
+        raise UndecodableError(f"no access entry: {error}") from error
+    try:
+        if subjects.access(entry.org_id) != message.subject:
+            raise UndecodableError("the entry is of another organization than the subject")
+    except subjects.UnsafeTokenError as error:
+        raise UndecodableError(str(error)) from error
+    _check_at(entry.at)
+    return AccessEntry(entry, message.metadata.sequence.stream)
+
+
+def _check_at(at: int) -> None:
+    if not 0 <= at <= AT_MAX:
+        raise UndecodableError(f"at {at} is out of range")
+
+
+EVENTS: Final = Kind(AUDIT, _event, Store.insert_events)
+ACCESS: Final = Kind(AUDIT_ACCESS, _access, Store.insert_access)

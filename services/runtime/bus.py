@@ -90,7 +90,7 @@ async def _declare_stream(jetstream: JetStreamContext, stream: streams.Stream, s
         retention=RetentionPolicy.WORK_QUEUE if stream.work_queue else RetentionPolicy.LIMITS,
         discard=DiscardPolicy.NEW,
         storage=StorageType.FILE,
-        max_bytes=settings.stream_bytes_max,
+        max_bytes=stream.bytes_max or settings.stream_bytes_max,
         max_msg_size=stream.max_msg_bytes,
         duplicate_window=stream.duplicate_window_seconds,
         num_replicas=settings.stream_replicas,

@@ -16,6 +16,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
 from services.session_api import errors
+from services.session_api.access import AccessRecords
 from services.session_api.auth import BearerTokens
 from services.session_api.controllers import Directory, Sessions, healthz, readyz
 from services.session_api.gateway import Gateway
@@ -46,7 +47,7 @@ def make_app(settings: ApiSettings) -> Litestar:
             await gateway.close()
 
     return Litestar(
-        route_handlers=[Sessions, Directory, healthz, readyz, terminal_socket, _documentation_assets()],
+        route_handlers=[Sessions, Directory, AccessRecords, healthz, readyz, terminal_socket, _documentation_assets()],
         lifespan=[lifespan],
         state=State({"settings": settings, "sockets": OpenSockets(settings.sockets_per_user_max)}),
         dependencies={

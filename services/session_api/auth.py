@@ -1,6 +1,6 @@
-"""Bearer tokens: who calls."""
+"""Bearer tokens: who calls, from where and with what."""
 
-from typing import Any
+from typing import Any, Final
 
 from litestar import Request
 from litestar.connection import ASGIConnection
@@ -9,6 +9,8 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from contracts.directory import User
+
+USER_AGENT_CHARACTERS_MAX: Final = 500
 
 type Call = Request[User, None, State]
 """An authenticated request."""
@@ -26,3 +28,13 @@ class BearerTokens(AbstractAuthenticationMiddleware):
         if user is None:
             raise NotAuthorizedException("a valid API token is needed", headers={"WWW-Authenticate": "Bearer"})
         return AuthenticationResult(user=user, auth=None)
+
+
+def address(request: Call) -> str:
+    """Where the request came from; behind a trusted proxy, where that says that it came from."""
+    return request.client.host if request.client else ""
+
+
+def user_agent(request: Call) -> str:
+    """The program that calls, as it names itself."""
+    return request.headers.get("user-agent", "")[:USER_AGENT_CHARACTERS_MAX]

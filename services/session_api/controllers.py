@@ -13,6 +13,7 @@ from litestar.response import Stream
 from nats.errors import Error as NatsError
 
 from contracts import commands
+from contracts.access import Action
 from contracts.api import (
     AttachSession,
     Caller,
@@ -36,8 +37,8 @@ from contracts.events import Role
 from contracts.ids import MACHINE_ID_PATTERN, SESSION_ID_PATTERN, USER_ID_PATTERN
 from contracts.live import LiveSession, LiveState
 from contracts.subjects import Request
-from services.session_api import listing, logs
-from services.session_api.auth import Call
+from services.session_api import access, listing, logs
+from services.session_api.auth import Call, address, user_agent
 from services.session_api.errors import RefusedError, machine_not_found, session_not_found
 from services.session_api.gateway import Gateway, GatewayUnavailableError, NoOwnerError
 from services.session_api.history import History, HistoryUnavailableError
@@ -45,7 +46,6 @@ from services.session_api.settings import ApiSettings
 
 PAGE_SESSIONS_MAX: Final = 500
 TERMINATE_SECONDS_MAX: Final = 10.0
-USER_AGENT_CHARACTERS_MAX: Final = 500
 
 PERIODS: Final = {Period.DAY: timedelta(days=1), Period.WEEK: timedelta(days=7), Period.MONTH: timedelta(days=30)}
 
@@ -107,8 +107,8 @@ class Sessions(Controller):
             machine=machine,
             cols=data.terminal_size.cols,
             rows=data.terminal_size.rows,
-            ip_address=_address(request),
-            user_agent=request.headers.get("user-agent", "")[:USER_AGENT_CHARACTERS_MAX],
+            ip_address=address(request),
+            user_agent=user_agent(request),
             requested_at=datetime.now(UTC),
         )
         ticket = await _ticket(request, gateway, settings, command.session_id, Role.DRIVER)
@@ -188,6 +188,7 @@ class Sessions(Controller):
     ) -> Stream:
         """Commands and their readable output, in order; with `format=text` a readable transcript."""
         await _visible(request.user, gateway, history, session_id)
+        await access.record(request, gateway, Action.LOGS, session_id)
         complete = await logs.caught_up(gateway, history, session_id)
         body = logs.rendered(session_id, history.logs(session_id), format_, complete=complete)
         media_type = "application/json" if format_ is LogFormat.JSON else "text/plain; charset=utf-8"
@@ -249,10 +250,6 @@ def _may_drive(caller: User, session: LiveSession) -> bool:
 
 def _session_ended() -> RefusedError:
     return RefusedError(409, ErrorCode.SESSION_ENDED, "the session has ended")
-
-
-def _address(request: Call) -> str:
-    return request.client.host if request.client else ""
 
 
 async def _ticket(request: Call, gateway: Gateway, settings: ApiSettings, session_id: str, role: Role) -> SessionTicket:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self
 import msgspec
 from msgspec import Struct
 
-from contracts.api import LogEntry, MachineUsage, SessionStats
+from contracts.api import AccessRecord, LogEntry, MachineUsage, SessionStats, UserDetail
 from contracts.events import CommandEntered, ConnectError, EndReason, Person, Target, TextShown
 from contracts.live import LiveSession, LiveState
 from contracts.wire import Recorded
@@ -134,6 +134,34 @@ class History:
             top_machines=[MachineUsage(machine_id, name, count) for machine_id, name, count in machines],
         )
 
+    async def access(
+        self,
+        *,
+        org_id: str,
+        user_id: str | None,
+        session_id: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        before: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[AccessRecord]:
+        """Who read records of an organization, newest first by (`at`, id), at most `limit`; bounds as those of `sessions`."""
+        conditions = ["org_id = {org_id:String}"]
+        values: dict[str, Any] = {"org_id": org_id, "limit": limit}
+        for name, value in (("user_id", user_id), ("session_id", session_id)):
+            if value is not None:
+                conditions.append(f"{name} = {{{name}:String}}")
+                values[name] = value
+        for name, moment, comparison in (("since", since, ">="), ("until", until, "<")):
+            if moment is not None:
+                conditions.append(f"at {comparison} {_MOMENT.format(name)}")
+                values[name] = _microseconds(moment)
+        if before is not None:
+            conditions.append(f"(at, id) < ({_MOMENT.format('before')}, {{before_id:String}})")
+            values |= {"before": _microseconds(before[0]), "before_id": before[1]}
+        sql = f"{_ACCESS} WHERE {' AND '.join(conditions)} ORDER BY at DESC, id DESC LIMIT {{limit:UInt32}}"
+        return [_access_record(row) for row in await self._rows(sql, values)]
+
     async def events(self, session_id: str, after_seq: int, up_to_seq: int | None = None) -> AsyncIterator[Recorded]:
         """The session's events after number `after_seq`, up to and with `up_to_seq`, in order, exactly as recorded."""
         values = {"session_id": session_id, "up_to_seq": SEQ_MAX if up_to_seq is None else up_to_seq}
@@ -178,6 +206,10 @@ SELECT session_id, org_id, user_id, user_name, user_email, machine_id, machine_n
     toUnixTimestamp64Micro(ended_at), reason, code, exit_status
 FROM sessions
 WHERE claimed_at IS NOT NULL"""
+
+_ACCESS: Final = """
+SELECT id, toUnixTimestamp64Micro(at), user_id, user_name, user_email, role, action, session_id, detail, ip_address, user_agent
+FROM access"""
 
 _RECORDED_SEQ: Final = "SELECT uniqExact(seq) FROM events WHERE session_id = {session_id:String}"
 
@@ -229,6 +261,21 @@ def _session(row: Sequence[Any]) -> LiveSession:
         reason=_known(EndReason, reason),
         code=_known(ConnectError, code),
         exit_status=exit_status,
+    )
+
+
+def _access_record(row: Sequence[Any]) -> AccessRecord:
+    id_, at, user_id, user_name, user_email, role, action, session_id, detail, ip_address, user_agent = row
+    return AccessRecord(
+        id=id_,
+        at=_moment(at),
+        user=UserDetail(user_id, user_name, user_email),
+        role=role,
+        action=action,
+        session_id=session_id or None,
+        detail=msgspec.json.decode(detail, type=dict[str, str]),
+        ip_address=ip_address,
+        user_agent=user_agent,
     )
 
 
