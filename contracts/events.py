@@ -171,7 +171,11 @@ class ViewerDetached(Event, frozen=True, tag="detached"):
 
 
 class SessionEnded(Event, frozen=True, tag="ended"):
-    """Always the last event, exactly once. `code` refines `connect_failed`; the totals are the session's final counters."""
+    """Always the last event, exactly once. `code` refines `connect_failed`; the totals are the session's final counters.
+
+    `key_id` names the key with which it is signed; the signature is the envelope's `data` (`docs/verification.md`). Both
+    are empty where the worker has no key.
+    """
 
     reason: EndReason
     message: str = ""
@@ -181,6 +185,7 @@ class SessionEnded(Event, frozen=True, tag="ended"):
     output_bytes_total: Annotated[int, Meta(ge=0)] = 0
     input_bytes_total: Annotated[int, Meta(ge=0)] = 0
     commands_total: Annotated[int, Meta(ge=0)] = 0
+    key_id: str = ""
 
 
 AnyEvent = (

@@ -40,7 +40,7 @@ class Bucket(Struct, frozen=True):
     ttl_seconds: float | None = None
 
 
-COMMANDS: Final = Stream(name="COMMANDS", subjects=(subjects.OPEN_SESSION,), work_queue=True)
+COMMANDS: Final = Stream(name="COMMANDS", subjects=(subjects.OPEN_SESSION,), work_queue=True, bytes_max=256 * 1024 * 1024)
 SESSIONS: Final = Stream(name="SESSIONS", subjects=(subjects.ALL_EVENTS,), republish_to=subjects.ALL_LIVE)
 ACCESS: Final = Stream(name="ACCESS", subjects=(subjects.ALL_ACCESS,), bytes_max=256 * 1024 * 1024)
 ANCHORS: Final = Stream(name="ANCHORS", subjects=(subjects.ANCHORS,), bytes_max=256 * 1024 * 1024)

@@ -13,6 +13,7 @@ from msgspec import Struct
 from deploy.stack.home import Home
 from deploy.stack.settings import HOST, StackSettings
 from deploy.stack.supervisor import Program
+from services.runtime import signing
 
 NATS: Final = "nats-server"
 CLICKHOUSE: Final = "clickhouse"
@@ -78,6 +79,7 @@ def service_environment(home: Home, settings: StackSettings, ports: Ports, envir
         "PYTHONUNBUFFERED": "1",
         "VSAY_HOME": str(home.path),
         "VSAY_SECRETS_DIR": str(home.secrets),
+        "VSAY_SIGNING_KEY": signing.DEFAULT_NAME,
         "VSAY_DRAIN_SECONDS": str(settings.drain_seconds),
         "VSAY_API_HOST": settings.api_host,
         "VSAY_NATS_URL": f"nats://{HOST}:{ports.nats}",

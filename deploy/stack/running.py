@@ -15,7 +15,7 @@ from deploy.stack.home import Home
 from deploy.stack.programs import API, AUDIT, CLICKHOUSE, DEMO_MACHINE, NATS, WORKER, Ports, programs, service_environment
 from deploy.stack.settings import HOST, StackSettings
 from deploy.stack.supervisor import Child
-from services.runtime import bus
+from services.runtime import bus, signing
 from services.runtime.settings import StreamSettings, load
 from services.runtime.stack_file import Stack
 
@@ -54,6 +54,9 @@ class RunningStack:
             self._report(f"directory: {_short(self._home.directory)} applied")
             if note:
                 self._report(note)
+            if signing.DEFAULT_NAME not in signing.names(self._home.secrets):
+                signer = await signing.create(jetstream, self._home.secrets, signing.DEFAULT_NAME)
+                self._report(f"the record is signed with a new key, {signer.key_id}")
             await _all(
                 self._start(AUDIT, lambda: _asks(jetstream, streams.AUDIT)),
                 self._start(WORKER, lambda: _asks(jetstream, streams.SSH_WORKERS)),

@@ -40,7 +40,28 @@ def _parser() -> argparse.ArgumentParser:
     revoke = token.add_parser("revoke", help="make an API token worthless", description="Make an API token worthless.")
     revoke.add_argument("token", nargs="?", metavar="TOKEN", help="read from standard input when left out, which keeps it secret")
     revoke.set_defaults(command="revoke_token")
+    _keys(commands)
     return parser
+
+
+def _keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    group = commands.add_parser("keys", help="keys that sign the record").add_subparsers(required=True, metavar="COMMAND")
+    create = group.add_parser(
+        "create",
+        help="make a signing key",
+        description="Make the signing key NAME.signing.pem in VSAY_SECRETS_DIR, and register its public half.",
+    )
+    rotate = group.add_parser(
+        "rotate",
+        help="replace a signing key by a new one",
+        description="Replace a signing key by a new one, which is used from now on; what the old one signed stays verifiable.",
+    )
+    for each, name in ((create, "keys_create"), (rotate, "keys_rotate")):
+        each.add_argument("name", nargs="?", metavar="NAME", help="default: VSAY_SIGNING_KEY, else signing")
+        each.set_defaults(command=name)
+    group.add_parser("list", help="list the public keys").set_defaults(command="keys_list")
+    export = group.add_parser("export", help="print the public keys as JSON", description="Print the public keys as JSON.")
+    export.set_defaults(command="keys_export")
 
 
 if __name__ == "__main__":

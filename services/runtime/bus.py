@@ -83,6 +83,14 @@ async def _note_error(error: Exception) -> None:
 
 
 async def _declare_stream(jetstream: JetStreamContext, stream: streams.Stream, settings: StreamSettings) -> None:
+    # Not just adding it: the server wants room for a stream of this size once more even when it has this very stream.
+    try:
+        await jetstream.stream_info(stream.name)
+    except NotFoundError:
+        await _add_stream(jetstream, stream, settings)
+
+
+async def _add_stream(jetstream: JetStreamContext, stream: streams.Stream, settings: StreamSettings) -> None:
     republish = RePublish(src=stream.subjects[0], dest=stream.republish_to) if stream.republish_to else None
     config = StreamConfig(
         name=stream.name,
@@ -102,7 +110,7 @@ async def _declare_stream(jetstream: JetStreamContext, stream: streams.Stream, s
     except BadRequestError as error:
         if error.err_code != STREAM_NAME_IN_USE:
             raise
-        log.info("stream %s exists with other limits; they are kept", stream.name)
+        log.info("stream %s was made by another process just now", stream.name)
 
 
 async def _declare_bucket(jetstream: JetStreamContext, declared: streams.Bucket, settings: StreamSettings) -> None:

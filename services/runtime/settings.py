@@ -9,11 +9,29 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts.ids import NAME_PATTERN
+
 PREFIX = "VSAY_"
 
 
 class SettingsError(Exception):
     """A variable has a value that it may not have; the message names the variable, never its value."""
+
+
+SecretsDir = Annotated[
+    str,
+    Meta(
+        description="Directory of secrets: of the machines' credentials, NAME a private key in OpenSSH's format, "
+        "NAME.password a password; NAME.signing.pem a key that signs the record."
+    ),
+]
+SigningKeyName = Annotated[
+    str,
+    Meta(
+        description="NAME of the key NAME.signing.pem in the directory of secrets that signs the record; empty: unsigned.",
+        pattern=rf"^$|{NAME_PATTERN}",
+    ),
+]
 
 
 class NatsSettings(Struct, frozen=True, kw_only=True):

@@ -5,13 +5,14 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from faststream import AckPolicy, FastStream
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.msg import Msg
 
 from contracts.streams import COMMANDS, LIVE, SSH_WORKERS
-from services.runtime import bus, health, metrics
+from services.runtime import bus, health, metrics, signing
 from services.ssh_worker import deletion_cost
 from services.ssh_worker.metrics import WorkerMetrics
 from services.ssh_worker.owner import Bus
@@ -52,6 +53,8 @@ def make_app(settings: WorkerSettings) -> FastStream:
         try:
             jetstream = nats.jetstream()
             await bus.declare(jetstream, settings)
+            if settings.signing_key:
+                await signing.register(jetstream, signing.read(Path(settings.secrets_dir), settings.signing_key))
             worker = Worker(Bus(nats, jetstream, await bus.bucket(jetstream, LIVE)), settings, worker_metrics, name)
             async with (
                 health.serve(settings.health_port, {"nats": worker.ready}, metrics.of(registry)),

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from contracts import subjects
 from contracts.commands import OpenSession
 from contracts.events import ConnectError, EndReason
 from contracts.wire import Recorded
+from services.runtime import signing
 from services.runtime.record import Record
 from services.ssh_worker import credentials
 from services.ssh_worker.connection import FRAME_BYTES_MAX, ConnectFailedError, Shell, Timeouts, open_shell
@@ -277,6 +279,7 @@ class Owner:
             metrics=self._metrics,
             position=position,
             stored=self._wake.set,
+            signer=partial(signing.read_or_none, Path(self._settings.secrets_dir), self._settings.signing_key),
         )
 
 

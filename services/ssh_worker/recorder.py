@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import Header, PubAck
@@ -27,6 +28,7 @@ from contracts import subjects, wire
 from contracts.events import Event, SessionClaimed, SessionEnded
 from contracts.wire import Recorded
 from services.runtime.record import Record
+from services.runtime.signing import Signer
 from services.ssh_worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -86,8 +88,12 @@ class Recorder:
         metrics: WorkerMetrics,
         position: Position | None = None,
         stored: Callable[[], None] = lambda: None,
+        signer: Callable[[], Signer | None] = lambda: None,
     ) -> None:
-        """`stored` is called after each acknowledgement; `position` is where an earlier owner's record ends."""
+        """`position` is where an earlier owner's record ends; `stored` is called after each acknowledgement.
+
+        `signer` gives the key to sign the end with, if there is one.
+        """
         self._jetstream = jetstream
         self._org_id = org_id
         self._session_id = session_id
@@ -97,6 +103,7 @@ class Recorder:
         self._metrics = metrics
         self._position = position or Position()
         self._stored = stored
+        self._signer = signer
         self._unacknowledged: dict[int, _Sent] = {}
         self._unacknowledged_bytes = 0
         self._changed = asyncio.Event()
@@ -134,6 +141,9 @@ class Recorder:
         if self._failure:
             raise self._failure
         self._mending_first = False
+        sign = None
+        if isinstance(event, SessionEnded) and (signer := self._signer()):
+            event, sign = replace(event, key_id=signer.key_id), signer.sign
         recorded = Recorded.seal(
             self._position.chain,
             org_id=self._org_id,
@@ -142,6 +152,7 @@ class Recorder:
             at=self._now_us(),
             event=event,
             data=data,
+            sign=sign,
         )
         self._position = Position(recorded.seq, recorded.chain)
         payload = wire.encode(recorded)

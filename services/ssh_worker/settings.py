@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from contracts.ids import NAME_PATTERN
 from contracts.streams import ACK_WAIT_SECONDS
-from services.runtime.settings import StreamSettings
+from services.runtime.settings import SecretsDir, SigningKeyName, StreamSettings
 
 
 class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
@@ -14,12 +14,8 @@ class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
 
     worker_name: Annotated[str, Meta(description="Name of this worker in the record; empty: host name and process id.")] = ""
     worker_places: Annotated[int, Meta(description="How many sessions this worker carries at once.", ge=1, le=10_000)] = 100
-    secrets_dir: Annotated[
-        str,
-        Meta(
-            description="Directory of the machines' credentials: NAME a private key in OpenSSH's format, NAME.password a password."
-        ),
-    ] = ".vsay/secrets"
+    secrets_dir: SecretsDir = ".vsay/secrets"
+    signing_key: SigningKeyName = ""
     connect_timeout_seconds: Annotated[float, Meta(description="Time for TCP and the SSH handshake.", gt=0, le=300)] = 10.0
     login_timeout_seconds: Annotated[float, Meta(description="Time for the login after the handshake.", gt=0, le=300)] = 20.0
     keepalive_seconds: Annotated[

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from contracts import keys
 from services.runtime import bus
 from services.runtime.directory import Directory
 from services.runtime.settings import NatsSettings
@@ -133,3 +134,33 @@ async def test_a_wrong_setting_is_status_2_and_named(file: Path, monkeypatch: py
     _, err = await process.communicate()
     assert process.returncode == 2
     assert err.startswith(b"vsay: VSAY_LOG_LEVEL: ")
+
+
+async def test_signing_keys_are_made_rotated_and_listed(nats_url: str, tmp_path: Path) -> None:
+    private = tmp_path / "secrets" / "signing.signing.pem"
+    status, out, err = await vsay("keys", "rotate", nats_url=nats_url, home=tmp_path)
+    assert (status, out) == (1, "")
+    assert err.startswith("vsay: there is no signing key 'signing.signing.pem'")
+
+    status, out, err = await vsay("keys", "create", nats_url=nats_url, home=tmp_path)
+    assert (status, err) == (0, "")
+    first, path = out.split()
+    assert Path(path) == private
+    assert private.stat().st_mode & 0o777 == 0o600
+    status, out, err = await vsay("keys", "create", nats_url=nats_url, home=tmp_path)
+    assert (status, out) == (1, "")
+    assert err.startswith("vsay: there is already a signing key")
+
+    status, out, _ = await vsay("keys", "rotate", "signing", nats_url=nats_url, home=tmp_path)
+    second = out.split()[0]
+    assert (status, second != first) == (0, True)
+    status, out, _ = await vsay("keys", "list", nats_url=nats_url, home=tmp_path)
+    lines = [line.split() for line in out.splitlines()]
+    assert [(line[0], line[2:]) for line in lines] == [(first, []), (second, ["signs", "as", "signing"])]
+
+    _, out, _ = await vsay("keys", "export", nats_url=nats_url, home=tmp_path)
+    exported = keys.decode(out.encode())
+    assert [key.id for key in exported] == [first, second]
+    assert [keys.id_of(key.public_key) for key in exported] == [first, second]
+    status, _, err = await vsay("keys", "create", "../other", nats_url=nats_url, home=tmp_path)
+    assert (status, err) == (1, "vsay: '../other' cannot be the name of a key\n")
