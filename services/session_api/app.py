@@ -88,6 +88,7 @@ def _documentation() -> OpenAPIConfig:
             SwaggerRenderPlugin(
                 js_url=f"{ASSETS}/swagger-ui-bundle.js",
                 css_url=f"{ASSETS}/swagger-ui.css",
+                favicon=f"<link rel='icon' type='image/png' href='{ASSETS}/favicon-32x32.png'>",
                 standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
                 path="/",
             )
