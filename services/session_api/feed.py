@@ -124,6 +124,6 @@ class Feed:
                     yield purged
             after_seq = recorded.seq
             yield recorded
-        if after_seq == self._next_seq - 1 == 0:
+        if await self._record.last(self._session_id) is None:
             async for purged in self._history.events(self._session_id, after_seq):
                 yield purged

@@ -60,6 +60,9 @@ OBSERVER_BEHIND_BYTES_MAX: Final = 512 * 1024
 INPUT_SECONDS_MAX: Final = 3600.0
 """How long a machine may leave typed input unread before the viewer is told."""
 
+END_SHOWN_SECONDS_MAX: Final = 2.0
+"""How long the news of the end waits for the session's live view to say so too."""
+
 WAITING_SECONDS: Final = 1.0
 """Without an owner for this long, the client is told that the session waits."""
 
@@ -345,11 +348,21 @@ class Viewer:
             await self._send(ViewersMessage(list(self._viewers.values())))
 
     async def _say_ended(self, event: SessionEnded) -> None:
-        self._ended.set()
-        if event.code is not None or event.reason not in ("exited", "terminated"):
-            await self._send(ErrorMessage(event.code or event.reason, event.message))
-        disconnect = DisconnectMessage(event.reason, event.message, event.code, event.exit_status, event.exit_signal)
-        await self._farewell(disconnect, Close.SESSION_ENDED)
+        await self._until_shown_as_ended()
+        try:
+            if event.code is not None or event.reason not in ("exited", "terminated"):
+                await self._send(ErrorMessage(event.code or event.reason, event.message))
+            disconnect = DisconnectMessage(event.reason, event.message, event.code, event.exit_status, event.exit_signal)
+            await self._farewell(disconnect, Close.SESSION_ENDED)
+        finally:
+            self._ended.set()  # which ends the handler, and with it the connection
+
+    async def _until_shown_as_ended(self) -> None:
+        """Who is told of the end and asks at once for the session is not to find it active."""
+        try:
+            await self._gateway.ended(self._session_id, timeout_seconds=END_SHOWN_SECONDS_MAX)
+        except (GatewayUnavailableError, NatsError) as error:
+            log.warning("session %s: whether it is shown as ended is not known: %s", self._session_id, type(error).__name__)
 
     async def _send_output(self, data: bytes, seq: int, *, screen: bool = False) -> None:
         if self._binary:
