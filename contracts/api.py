@@ -229,6 +229,30 @@ class MachineUsage(Struct, frozen=True):
     sessions_count: int
 
 
+class UserUsage(Struct, frozen=True):
+    """A user and how many sessions of the period were theirs."""
+
+    user_id: UserId
+    name: str
+    sessions_count: int
+
+
+class EndCount(Struct, frozen=True):
+    """How many sessions of the period ended for this reason."""
+
+    reason: str
+    sessions_count: int
+
+
+class StatsBucket(Struct, frozen=True):
+    """The sessions of a period that started in one hour or day (UTC), which `start` begins."""
+
+    start: Utc
+    sessions_count: int
+    duration_hours: float
+    unique_users: int
+
+
 class SessionStats(Struct, frozen=True):
     """Statistics of the caller's organization over a period; `docs/api.md` defines every figure."""
 
@@ -237,6 +261,9 @@ class SessionStats(Struct, frozen=True):
     total_duration_hours: float
     unique_users: int
     top_machines: list[MachineUsage]
+    series: list[StatsBucket] = []
+    top_users: list[UserUsage] = []
+    end_reasons: list[EndCount] = []
 
 
 class MachineList(Struct, frozen=True):

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from contracts.access import Access
 from contracts.wire import Recorded
-from services.runtime.clickhouse import FAILURES, ClickHouse
+from services.runtime.clickhouse import ANSWER_SECONDS, FAILURES, ClickHouse
 from services.runtime.settings import ClickHouseSettings
 
 log = logging.getLogger(__name__)
@@ -67,9 +67,9 @@ class Store:
         self._migrating = asyncio.Lock()
 
     @classmethod
-    def open(cls, settings: ClickHouseSettings) -> Self:
+    def open(cls, settings: ClickHouseSettings, *, answer_seconds: int = ANSWER_SECONDS) -> Self:
         """Connects when it is first used."""
-        return cls(ClickHouse(settings))
+        return cls(ClickHouse(settings, answer_seconds=answer_seconds))
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -77,7 +77,7 @@ class Store:
 
     async def ready(self) -> None:
         """Raises when ClickHouse does not answer or has not our schema."""
-        await self._query("SELECT 1 FROM events LIMIT 0")
+        await self.query("SELECT 1 FROM events LIMIT 0")
 
     async def migrate(self) -> list[str]:
         """Apply what has not been applied yet; gives the names of these. Raises `SchemaError` when an applied file has changed.
@@ -103,20 +103,34 @@ class Store:
         await self._insert("quarantine (stream_seq, published_at, subject, reason, payload)", map(_quarantined_row, messages))
 
     async def _migrate(self) -> list[str]:
-        await self._command(f"CREATE DATABASE IF NOT EXISTS {self._clickhouse.database}", use_database=False)
-        await self._command(_MIGRATIONS_TABLE)
-        applied: dict[int, str] = dict(await self._query(_APPLIED))
+        await self.command(f"CREATE DATABASE IF NOT EXISTS {self._clickhouse.database}", use_database=False)
+        await self.command(_MIGRATIONS_TABLE)
+        applied: dict[int, str] = dict(await self.query(_APPLIED))
         done = []
         for migration in migrations():
             if migration.number not in applied:
                 for statement in migration.statements:
-                    await self._command(statement)
+                    await self.command(statement)
                 await self._insert("schema_migrations (number, name, checksum)", [_migration_row(migration)])
                 done.append(migration.name)
                 log.info("schema: applied %04d_%s", migration.number, migration.name)
             elif applied[migration.number] != migration.checksum:
                 raise SchemaError(f"schema/{migration.number:04d}_{migration.name}.sql was changed after it had been applied")
         return done
+
+    async def command(self, statement: str, *, use_database: bool = True) -> None:
+        """Run a statement of DDL, or an `INSERT … SELECT`."""
+        try:
+            await (await self._clickhouse.client()).command(statement, use_database=use_database)
+        except FAILURES as error:
+            raise StoreUnavailableError(str(error)) from error
+
+    async def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
+        try:
+            return [tuple(row) for row in (await (await self._clickhouse.client()).query(sql)).result_rows]
+        except FAILURES as error:
+            raise StoreUnavailableError(str(error)) from error
 
     async def _insert(self, into: str, rows: Iterable[bytes]) -> None:
         # Not the client's `insert`: it needs two seconds of imports and keeps a process's loop from running meanwhile.
@@ -127,18 +141,6 @@ class Store:
         try:
             client = await self._clickhouse.client()
             await client.raw_insert(insert_block=statement + block, settings=INSERT_SETTINGS)
-        except FAILURES as error:
-            raise StoreUnavailableError(str(error)) from error
-
-    async def _command(self, statement: str, *, use_database: bool = True) -> None:
-        try:
-            await (await self._clickhouse.client()).command(statement, use_database=use_database)
-        except FAILURES as error:
-            raise StoreUnavailableError(str(error)) from error
-
-    async def _query(self, sql: str) -> list[tuple[Any, ...]]:
-        try:
-            return [tuple(row) for row in (await (await self._clickhouse.client()).query(sql)).result_rows]
         except FAILURES as error:
             raise StoreUnavailableError(str(error)) from error
 

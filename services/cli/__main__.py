@@ -1,4 +1,4 @@
-"""`vsay`: starts the single-machine stack, applies the directory, makes and revokes API tokens."""
+"""`vsay`: starts the single-machine stack, applies the directory, makes and revokes API tokens, keeps the audit store."""
 
 import argparse
 import os
@@ -41,7 +41,22 @@ def _parser() -> argparse.ArgumentParser:
     revoke.add_argument("token", nargs="?", metavar="TOKEN", help="read from standard input when left out, which keeps it secret")
     revoke.set_defaults(command="revoke_token")
     _keys(commands)
+    _audit(commands)
     return parser
+
+
+def _audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    audit = commands.add_parser("audit", help="the audit store").add_subparsers(required=True, metavar="COMMAND")
+    rebuild = audit.add_parser(
+        "rebuild",
+        help="make projections anew from the events while ingestion goes on",
+        description="Make projections anew from the events, while ingestion goes on, and swap them in at once.",
+    )
+    rebuild.add_argument(
+        "projections", nargs="*", metavar="PROJECTION", help="sessions, logs, attendance or stats; all when left out"
+    )
+    rebuild.add_argument("--restart", action="store_true", help="drop what a rebuild that was cut off has left, and begin anew")
+    rebuild.set_defaults(command="audit_rebuild")
 
 
 def _keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

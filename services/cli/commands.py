@@ -1,4 +1,4 @@
-"""What the subcommands of `vsay` do that talk to NATS."""
+"""What the subcommands of `vsay` do that talk to NATS, and the way to the others."""
 
 import argparse
 import asyncio
@@ -9,7 +9,8 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 
-from services.cli import keys
+from services.audit.clickhouse import StoreUnavailableError
+from services.cli import audit, keys
 from services.cli.connection import FailedError, connected, settings_of
 from services.runtime.directory import Directory, DirectoryError, UnreadableValueError, read_file
 from services.runtime.settings import SettingsError, StreamSettings
@@ -28,6 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
         _end(WRONG_USAGE, str(error))
     except (FailedError, DirectoryError, UnreadableValueError, StackFileError, SigningKeyError) as error:
         _end(FAILED, str(error))
+    except StoreUnavailableError as error:
+        _end(FAILED, f"ClickHouse does not answer as it should (VSAY_CLICKHOUSE_URL): {error}")
     except (NatsError, TimeoutError) as error:
         _end(FAILED, f"NATS does not answer as it should: {error or type(error).__name__}")
 
@@ -68,6 +71,7 @@ COMMANDS: Final[dict[str, Callable[[argparse.Namespace], Coroutine[None, None, N
     "apply": apply,
     "create_token": create_token,
     "revoke_token": revoke_token,
+    "audit_rebuild": audit.rebuild,
     "keys_create": keys.create,
     "keys_rotate": keys.create,
     "keys_list": keys.list_,

@@ -23,8 +23,9 @@ FAILURES: Final = (ClickHouseError, OSError, TimeoutError)
 class ClickHouse:
     """One pool of connections to the database of `settings`."""
 
-    def __init__(self, settings: ClickHouseSettings) -> None:
+    def __init__(self, settings: ClickHouseSettings, *, answer_seconds: int = ANSWER_SECONDS) -> None:
         self._settings = settings
+        self._answer_seconds = answer_seconds
         self._client: AsyncClient | None = None
         self._connecting = asyncio.Lock()
 
@@ -57,7 +58,7 @@ class ClickHouse:
             password=self._settings.clickhouse_password,
             compress=False,
             connect_timeout=CONNECT_SECONDS,
-            send_receive_timeout=ANSWER_SECONDS,
+            send_receive_timeout=self._answer_seconds,
             connector_limit=CONNECTIONS_MAX,
             connector_limit_per_host=CONNECTIONS_MAX,
             autogenerate_session_id=False,  # ClickHouse runs the queries of one session one after the other

@@ -37,7 +37,7 @@ from contracts.events import Role
 from contracts.ids import MACHINE_ID_PATTERN, SESSION_ID_PATTERN, USER_ID_PATTERN
 from contracts.live import LiveSession, LiveState
 from contracts.subjects import Request
-from services.session_api import access, listing, logs
+from services.session_api import access, listing, logs, statistics
 from services.session_api.auth import Call, address, user_agent
 from services.session_api.errors import RefusedError, machine_not_found, session_not_found
 from services.session_api.gateway import Gateway, GatewayUnavailableError, NoOwnerError
@@ -128,7 +128,9 @@ class Sessions(Controller):
             for session in await gateway.live_sessions(caller.org)
         )
         return Success(
-            await history.stats(org_id=caller.org, user_id=user_id, since=now - PERIODS[period], until=now, active=active)
+            await statistics.stats(
+                history, org_id=caller.org, user_id=user_id, since=now - PERIODS[period], until=now, active=active
+            )
         )
 
     @get("/{session_id:str}", summary="Get a session")

@@ -1,6 +1,6 @@
-"""The API's one door to ClickHouse: sessions, logs and statistics of what `audit` has stored there.
+"""The API's one door to ClickHouse: sessions, logs and events of what `audit` has stored there.
 
-Lists and statistics read the view `sessions`. What is read of one session (its events, its logs) comes from the table
+Lists read the view `sessions`. What is read of one session (its events, its logs) comes from the table
 `events` itself, in order, and an event that is there twice is given once.
 """
 
@@ -12,14 +12,13 @@ from typing import Any, Final, Literal, Self
 import msgspec
 from msgspec import Struct
 
-from contracts.api import AccessRecord, LogEntry, MachineUsage, SessionStats, UserDetail
+from contracts.api import AccessRecord, LogEntry, UserDetail
 from contracts.events import CommandEntered, ConnectError, EndReason, Person, Target, TextShown
 from contracts.live import LiveSession, LiveState
 from contracts.wire import Recorded
 from services.runtime.clickhouse import FAILURES, ClickHouse
 from services.runtime.settings import ClickHouseSettings
 
-TOP_MACHINES_MAX: Final = 10
 PAGE_ROWS: Final = 500
 """Events that are asked for at once; of full output frames, 16 MiB."""
 
@@ -47,7 +46,7 @@ class History:
 
     async def ready(self) -> None:
         """Raises when ClickHouse does not answer, or `audit` has not made the schema yet."""
-        await self._rows("SELECT 1 FROM sessions LIMIT 0", {})
+        await self.rows("SELECT 1 FROM sessions LIMIT 0", {})
 
     async def sessions(
         self,
@@ -81,17 +80,17 @@ class History:
             conditions.append(f"(started_at, session_id) < ({_MOMENT.format('before')}, {{before_id:String}})")
             values |= {"before": _microseconds(before[0]), "before_id": before[1]}
         sql = f"{_SESSIONS} AND {' AND '.join(conditions)} ORDER BY started_at DESC, session_id DESC LIMIT {{limit:UInt32}}"
-        return [_session(row) for row in await self._rows(sql, values)]
+        return [_session(row) for row in await self.rows(sql, values)]
 
     async def session(self, org_id: str, session_id: str) -> LiveSession | None:
         """One session of this organization; None when ClickHouse has none of this id (yet)."""
         sql = f"{_SESSIONS} AND org_id = {{org_id:String}} AND session_id = {{session_id:String}}"
-        rows = await self._rows(sql, {"org_id": org_id, "session_id": session_id})
+        rows = await self.rows(sql, {"org_id": org_id, "session_id": session_id})
         return _session(rows[0]) if rows else None
 
     async def recorded_seq(self, session_id: str) -> int:
         """How many of the session's events ClickHouse has: its highest number, unless one before it is still on its way."""
-        rows = await self._rows(_RECORDED_SEQ, {"session_id": session_id})
+        rows = await self.rows(_RECORDED_SEQ, {"session_id": session_id})
         return int(rows[0][0])
 
     async def logs(
@@ -112,27 +111,6 @@ class History:
             if left is not None and (left := left - 1) < 0:
                 return
             yield LogEntry(timestamp=_moment(at), type=_LOGGED[event_type], content=content, seq=seq)
-
-    async def stats(
-        self, *, org_id: str, user_id: str | None = None, since: datetime, until: datetime, active: int
-    ) -> SessionStats:
-        """Figures over the sessions whose `started_at` lies in `since` (inclusive) to `until` (exclusive).
-
-        `total_sessions`: how many these are. `total_duration_hours`: the sum of their time from `started_at` to their end,
-        or to `until` where that is earlier or they still run. `unique_users`: whose they were. `top_machines`: the ten
-        that had most of them, then by id. `active_sessions` is `active`, which only the bus knows.
-        """
-        whose = "" if user_id is None else _OF_USER
-        values = {"org_id": org_id, "user_id": user_id or "", "since": _microseconds(since), "until": _microseconds(until)}
-        [(total_sessions, duration_us, unique_users)] = await self._rows(_TOTALS + whose, values)
-        machines = await self._rows(_TOP_MACHINES + whose + _MOST_USED, values | {"limit": TOP_MACHINES_MAX})
-        return SessionStats(
-            total_sessions=total_sessions,
-            active_sessions=active,
-            total_duration_hours=duration_us / 3_600_000_000,
-            unique_users=unique_users,
-            top_machines=[MachineUsage(machine_id, name, count) for machine_id, name, count in machines],
-        )
 
     async def access(
         self,
@@ -160,7 +138,7 @@ class History:
             conditions.append(f"(at, id) < ({_MOMENT.format('before')}, {{before_id:String}})")
             values |= {"before": _microseconds(before[0]), "before_id": before[1]}
         sql = f"{_ACCESS} WHERE {' AND '.join(conditions)} ORDER BY at DESC, id DESC LIMIT {{limit:UInt32}}"
-        return [_access_record(row) for row in await self._rows(sql, values)]
+        return [_access_record(row) for row in await self.rows(sql, values)]
 
     async def events(self, session_id: str, after_seq: int, up_to_seq: int | None = None) -> AsyncIterator[Recorded]:
         """The session's events after number `after_seq`, up to and with `up_to_seq`, in order, exactly as recorded."""
@@ -171,14 +149,15 @@ class History:
     async def _pages(self, sql: str, values: dict[str, Any], after_seq: int, seq_column: int) -> AsyncIterator[Sequence[Any]]:
         """Rows a page at a time, so that a slow reader holds no query open."""
         while True:
-            rows = await self._rows(sql, values | {"after_seq": after_seq, "limit": PAGE_ROWS})
+            rows = await self.rows(sql, values | {"after_seq": after_seq, "limit": PAGE_ROWS})
             for row in rows:
                 yield row
             if len(rows) < PAGE_ROWS:
                 return
             after_seq = rows[-1][seq_column]
 
-    async def _rows(self, sql: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+    async def rows(self, sql: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        """All rows of `sql`, whose `{name:Type}` are `values`."""
         try:
             return (await (await self._clickhouse.client()).query(sql, values, column_formats=_AS_BYTES)).result_rows
         except FAILURES as error:
@@ -222,24 +201,6 @@ _EVENTS: Final = """
 SELECT org_id, session_id, seq, toUnixTimestamp64Micro(at), type, attrs, data, chain FROM events
 WHERE session_id = {session_id:String} AND seq > {after_seq:UInt64} AND seq <= {up_to_seq:UInt64}
 ORDER BY session_id, seq LIMIT 1 BY seq LIMIT {limit:UInt32}"""
-
-_SINCE: Final = _MOMENT.format("since")
-_UNTIL: Final = _MOMENT.format("until")
-
-_IN_WINDOW: Final = f"""
-FROM sessions
-WHERE claimed_at IS NOT NULL AND org_id = {{org_id:String}} AND started_at >= {_SINCE} AND started_at < {_UNTIL}"""
-
-_TOTALS: Final = f"""
-SELECT count(), sum(dateDiff('microsecond', started_at, least(coalesce(ended_at, {_UNTIL}), {_UNTIL}))), uniqExact(user_id)
-{_IN_WINDOW}"""
-
-_TOP_MACHINES: Final = f"""
-SELECT machine_id, argMax(machine_name, started_at), count()
-{_IN_WINDOW}"""
-
-_OF_USER: Final = " AND user_id = {user_id:String}"
-_MOST_USED: Final = " GROUP BY machine_id ORDER BY count() DESC, machine_id LIMIT {limit:UInt32}"
 
 
 def _session(row: Sequence[Any]) -> LiveSession:

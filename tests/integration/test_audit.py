@@ -25,13 +25,12 @@ from services.audit.sink import Sink
 from services.runtime import bus
 from services.session_api.history import History
 from tests.integration.processes import Service
+from tests.integration.projections import projections
 from tests.integration.servers import ClickHouse, NatsServer
 from tests.integration.stories import JOHN, NOON, Story, publish, some_story
 
 WAIT_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.02
-
-PROJECTIONS = ("events", "sessions", "logs", "commands", "attendance")
 
 
 @pytest.fixture
@@ -82,17 +81,6 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 async def all_acknowledged(jetstream: JetStreamContext) -> bool:
     info = await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)
     return info.num_pending == 0 and info.num_ack_pending == 0
-
-
-def projections(clickhouse: ClickHouse, database: str) -> dict[str, str]:
-    """Everything that can be read, in an order of its own; but when it was stored."""
-    columns = {"events": "* EXCEPT (stored_at)"}
-    return {
-        name: clickhouse.query(
-            f"SELECT {columns.get(name, '*')} FROM {database}.{name} {'FINAL' if name == 'events' else ''} ORDER BY ALL"
-        )
-        for name in PROJECTIONS
-    }
 
 
 async def fill(settings: AuditSettings, batches: Iterable[Sequence[Recorded]]) -> None:

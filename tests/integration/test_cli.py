@@ -29,10 +29,14 @@ org = "org_acme"
 NOWHERE = "nats://127.0.0.1:1"
 
 
-async def vsay(*arguments: str, nats_url: str | None = None, home: Path | None = None, stdin: str = "") -> tuple[int, str, str]:
+async def vsay(
+    *arguments: str, nats_url: str | None = None, clickhouse_url: str | None = None, home: Path | None = None, stdin: str = ""
+) -> tuple[int, str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VSAY_")}
     if nats_url:
         environment["VSAY_NATS_URL"] = nats_url
+    if clickhouse_url:
+        environment["VSAY_CLICKHOUSE_URL"] = clickhouse_url
     environment["VSAY_HOME"] = str(home or "/nonexistent")
     program = str(Path(sys.executable).with_name("vsay"))
     process = await asyncio.create_subprocess_exec(program, *arguments, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE)

@@ -1,21 +1,23 @@
 """What the API reads from ClickHouse."""
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
-from contracts.api import LogEntry, MachineUsage, SessionStats
+from contracts.api import EndCount, LogEntry, MachineUsage, SessionStats, UserUsage
 from contracts.events import ConnectError, EndReason, TextShown
 from contracts.live import LiveSession, LiveState
 from contracts.wire import GENESIS, Recorded
 from services.audit.clickhouse import Store
 from services.runtime.settings import ClickHouseSettings
 from services.session_api.history import PAGE_ROWS, History, HistoryUnavailableError
+from services.session_api.statistics import stats
 from tests.integration.servers import ClickHouse
-from tests.integration.stories import DB, JANE, JOHN, NOON, ORG, WEB, Story
+from tests.integration.stories import DB, JANE, JOHN, NOON, ORG, WEB, Story, some_story
 
 
 @pytest.fixture
@@ -210,18 +212,65 @@ async def test_statistics(store: Store, history: History) -> None:
     ]
     await tell(store, *stories)
     await tell(store, *stories)
-    stats = await history.stats(org_id=ORG, since=NOON, until=until, active=3)
-    assert stats == SessionStats(
+    figures = await stats(history, org_id=ORG, since=NOON, until=until, active=3)
+    assert [(bucket.start, bucket.sessions_count, bucket.unique_users) for bucket in figures.series if bucket.sessions_count] == [
+        (NOON, 1, 1),
+        (NOON + timedelta(hours=1), 1, 1),
+        (NOON + timedelta(hours=2), 1, 1),
+        (until - timedelta(hours=2), 1, 1),
+    ]
+    assert [bucket.start for bucket in figures.series] == [NOON + timedelta(hours=n) for n in range(24)]
+    assert sum(bucket.duration_hours for bucket in figures.series) == pytest.approx(figures.total_duration_hours)
+    assert msgspec.structs.replace(figures, series=[]) == SessionStats(
         total_sessions=4,
         active_sessions=3,
         total_duration_hours=pytest.approx(0.5 + 0.25 + 22 + 2),  # type: ignore[arg-type]
         unique_users=2,
         top_machines=[MachineUsage(DB.id, DB.name, 2), MachineUsage(WEB.id, WEB.name, 2)],
+        top_users=[UserUsage(JOHN.id, JOHN.name, 2), UserUsage(JANE.id, JANE.name, 2)],
+        end_reasons=[EndCount("exited", 3)],
     )
-    own = await history.stats(org_id=ORG, user_id=JOHN.id, since=NOON, until=until, active=1)
+    own = await stats(history, org_id=ORG, user_id=JOHN.id, since=NOON, until=until, active=1)
     assert (own.total_sessions, own.unique_users, own.total_duration_hours) == (2, 1, pytest.approx(2.5))
-    empty = await history.stats(org_id="org_empty", since=NOON, until=until, active=0)
-    assert empty == SessionStats(0, 0, 0.0, 0, [])
+    empty = await stats(history, org_id="org_empty", since=NOON, until=until, active=0)
+    assert msgspec.structs.replace(empty, series=[]) == SessionStats(0, 0, 0.0, 0, [])
+    assert [(bucket.sessions_count, bucket.duration_hours) for bucket in empty.series] == [(0, 0.0)] * 24
+
+
+async def test_a_longer_period_is_given_by_days_on_which_sessions_started(store: Store, history: History) -> None:
+    midnight = NOON.replace(hour=0)
+    stories = [
+        Story("sess_waited", at=midnight - timedelta(seconds=5)).claimed().later(seconds=10).started().later(minutes=30).ended(),
+        Story("sess_failed", at=midnight + timedelta(seconds=0.5)).claimed(JANE).ended(EndReason.CONNECT_FAILED),
+        Story("sess_long", at=midnight - timedelta(days=2)).claimed().started().later(days=1.5).output().later(days=3).ended(),
+        Story("sess_long_before", at=midnight - timedelta(days=9)).claimed().started().later(days=9).output(),
+    ]
+    await tell(store, *stories)
+    figures = await stats(history, org_id=ORG, since=NOON - timedelta(days=7), until=NOON, active=0)
+    assert figures.total_sessions == 3
+    assert [(bucket.start, bucket.sessions_count) for bucket in figures.series] == [
+        (midnight + timedelta(days=day), {-2: 1, -1: 1, 0: 1}.get(day, 0)) for day in range(-7, 1)
+    ]
+    assert figures.end_reasons == [EndCount("exited", 2), EndCount("connect_failed", 1)]
+    assert figures.total_duration_hours == pytest.approx(0.5 + 1.5 / 3600 - 1 / 3600 + 60, abs=0.001)
+
+
+async def test_statistics_agree_with_the_list_however_events_come(store: Store, history: History) -> None:
+    randomness = random.Random(11)
+    events = [event for n in range(40) for event in some_story(randomness, f"sess_{n}").events]
+    delivered = events + randomness.choices(events, k=len(events))
+    randomness.shuffle(delivered)
+    for start in range(0, len(delivered), 300):
+        await store.insert_events(delivered[start : start + 300])
+    since, until = NOON - timedelta(days=30), NOON + timedelta(days=10)
+    listed = await history.sessions(org_id=ORG, since=since, until=until, limit=500)
+    figures = await stats(history, org_id=ORG, since=since, until=until, active=0)
+    assert figures.total_sessions == len(listed)
+    assert {usage.user_id: usage.sessions_count for usage in figures.top_users} == Counter(each.user.id for each in listed)
+    assert {usage.machine_id: usage.sessions_count for usage in figures.top_machines} == Counter(each.machine.id for each in listed)
+    assert {end.reason: end.sessions_count for end in figures.end_reasons} == Counter(each.reason for each in listed if each.reason)
+    hours = sum(((min(each.ended_at or until, until) - each.started_at) for each in listed), timedelta()) / timedelta(hours=1)
+    assert figures.total_duration_hours == pytest.approx(hours)
 
 
 async def test_at_most_ten_machines_are_named_by_use_then_id(store: Store, history: History) -> None:
@@ -230,8 +279,8 @@ async def test_at_most_ten_machines_are_named_by_use_then_id(store: Store, histo
         machine = msgspec.structs.replace(WEB, id=f"mch_{n:02}", name=f"M{n}")
         stories += [Story(f"sess_{n}_{k}").claimed(JOHN, machine).started() for k in range(2 if n == 11 else 1)]
     await tell(store, *stories)
-    stats = await history.stats(org_id=ORG, since=NOON, until=NOON + timedelta(hours=1), active=0)
-    assert [usage.machine_id for usage in stats.top_machines] == ["mch_11", *(f"mch_{n:02}" for n in range(9))]
+    figures = await stats(history, org_id=ORG, since=NOON, until=NOON + timedelta(hours=1), active=0)
+    assert [usage.machine_id for usage in figures.top_machines] == ["mch_11", *(f"mch_{n:02}" for n in range(9))]
 
 
 async def test_without_clickhouse_everything_says_so_and_works_again_afterwards(
@@ -249,7 +298,7 @@ async def test_without_clickhouse_everything_says_so_and_works_again_afterwards(
         with pytest.raises(HistoryUnavailableError):
             await anext(each.logs("sess_1"))
         with pytest.raises(HistoryUnavailableError):
-            await each.stats(org_id=ORG, since=NOON, until=datetime.now(UTC), active=0)
+            await stats(each, org_id=ORG, since=NOON, until=datetime.now(UTC), active=0)
     clickhouse.start()
     for each in (history, fresh):
         await each.ready()
