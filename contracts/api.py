@@ -46,6 +46,37 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
+class LogType(StrEnum):
+    """Command lines, or the readable output that followed them."""
+
+    COMMAND = "command"
+    OUTPUT = "output"
+
+
+class RecordingFormat(StrEnum):
+    """Of a recording: asciinema's two formats, that of script(1), or the output's bytes alone."""
+
+    ASCIICAST_V2 = "asciicast-v2"
+    ASCIICAST_V3 = "asciicast-v3"
+    TYPESCRIPT = "typescript"
+    RAW = "raw"
+
+
+class RecordingPart(StrEnum):
+    """Which of the two files of a typescript: `script --log-out` or `--log-timing`."""
+
+    DATA = "data"
+    TIMING = "timing"
+
+
+class ScreenFormat(StrEnum):
+    """Of a screen: plain text, the bytes that draw it on a terminal, or a page for a browser."""
+
+    TEXT = "text"
+    ANSI = "ansi"
+    HTML = "html"
+
+
 class Period(StrEnum):
     """A rolling window that ends now: 1, 7 or 30 days."""
 
@@ -218,6 +249,30 @@ class AccessList(Struct, frozen=True):
     """A page of readings, newest first; `next_cursor` is null on the last page."""
 
     access: list[AccessRecord]
+    next_cursor: str | None = None
+
+
+class SearchHit(Struct, frozen=True):
+    """An entry of some session's logs in which the text was found.
+
+    `match` is the first place in it where it stands, as it is written there; `before` and `after` are what surrounds it.
+    """
+
+    session_id: SessionId
+    timestamp: Utc
+    seq: int
+    type: LogType
+    user: UserSummary
+    machine: MachineSummary
+    before: str
+    match: str
+    after: str
+
+
+class SearchResult(Struct, frozen=True):
+    """A page of hits, newest first; `next_cursor` is null on the last page."""
+
+    hits: list[SearchHit]
     next_cursor: str | None = None
 
 

@@ -188,6 +188,18 @@ class SessionEnded(Event, frozen=True, tag="ended"):
     key_id: str = ""
 
 
+class KeyframeTaken(Event, frozen=True, tag="keyframe"):
+    """What the terminal showed after output event `shown_seq`, so that a replay can begin here: `data` draws it.
+
+    It repeats what the events before it say, is shown to no viewer and belongs to no recording. A resize that the record
+    has between `shown_seq` and this event may be drawn in it already.
+    """
+
+    cols: Cells
+    rows: Cells
+    shown_seq: Seq
+
+
 AnyEvent = (
     SessionClaimed
     | SessionStarted
@@ -198,5 +210,6 @@ AnyEvent = (
     | TextShown
     | ViewerAttached
     | ViewerDetached
+    | KeyframeTaken
     | SessionEnded
 )

@@ -1,6 +1,7 @@
 """The bytes that draw an emulator's screen again on an empty terminal: contents, colours, cursor and modes (ECMA-48, xterm)."""
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from par_term_emu_core_rust import Terminal
@@ -20,7 +21,15 @@ _FLAGS: Final = (
 
 _MOUSE_MODES: Final = {"x10": 9, "normal": 1000, "button": 1002, "buttonevent": 1002, "any": 1003, "anyevent": 1003}
 
-type Cell = tuple[str, tuple[int, int, int], tuple[int, int, int], Any]
+type Colour = tuple[int, int, int]
+type Cell = tuple[str, Colour, Colour, Any]
+"""Its character, foreground, background and attributes."""
+
+type Look = tuple[Colour, Colour, tuple[bool, ...]]
+"""Foreground, background, and whether each of `FLAGS` is set."""
+
+FLAGS: Final = tuple(name for name, _ in _FLAGS)
+_flags_of = attrgetter("wide_char_spacer", *FLAGS)
 
 
 def draw(terminal: Terminal, cols: int, rows: int) -> bytes:
@@ -29,7 +38,7 @@ def draw(terminal: Terminal, cols: int, rows: int) -> bytes:
     is_alternate = terminal.is_alt_screen_active()  # of which the emulator does not tell the wrapped rows
     if is_alternate:
         parts.append("\x1b[?1049h")
-    default = (terminal.default_fg(), terminal.default_bg())
+    default = (tuple(terminal.default_fg()), tuple(terminal.default_bg()))
     continues = False
     for row in range(rows):
         cells = terminal.get_line_cells(row) or []
@@ -48,32 +57,55 @@ def draw(terminal: Terminal, cols: int, rows: int) -> bytes:
     return "".join(parts).encode()
 
 
-def _runs(cells: Sequence[Cell], default: tuple[Any, Any]) -> Iterator[str]:
-    style = ""
+def looks(cells: Sequence[Cell]) -> Iterator[tuple[Look, str]]:
+    """The characters of a row in runs of one look; a wide character is one character."""
+    look: Look | None = None
+    gathered: list[str] = []
     for char, foreground, background, attributes in cells:
-        if attributes.wide_char_spacer:
+        flags = _flags_of(attributes)
+        if flags[0]:
             continue
-        wanted = _style(foreground, background, attributes, default)
+        wanted = (foreground, background, flags[1:])
+        if wanted != look:
+            if look is not None:
+                yield look, "".join(gathered)
+            look, gathered = wanted, []
+        gathered.append(char if char and char != "\0" else " ")
+    if look is not None:
+        yield look, "".join(gathered)
+
+
+def _runs(cells: Sequence[Cell], default: tuple[Colour, Colour]) -> Iterator[str]:
+    style = ""
+    for look, text in looks(cells):
+        wanted = _style(look, default)
         if wanted != style:
             yield f"\x1b[0{wanted}m"
             style = wanted
-        yield char if char and char != "\0" else " "
+        yield text
     if style:
         yield "\x1b[0m"
 
 
-def _style(foreground: Any, background: Any, attributes: Any, default: tuple[Any, Any]) -> str:
-    codes = "".join(f";{code}" for name, code in _FLAGS if getattr(attributes, name))
-    if tuple(foreground) != tuple(default[0]):
+def _style(look: Look, default: tuple[Colour, Colour]) -> str:
+    foreground, background, flags = look
+    codes = "".join(f";{code}" for (_, code), is_set in zip(_FLAGS, flags, strict=True) if is_set)
+    if foreground != default[0]:
         codes += ";38;2;" + ";".join(map(str, foreground))
-    if tuple(background) != tuple(default[1]):
+    if background != default[1]:
         codes += ";48;2;" + ";".join(map(str, background))
     return codes
 
 
-def _without_blank_end(cells: Sequence[Cell], default: tuple[Any, Any]) -> Sequence[Cell]:
+def _without_blank_end(cells: Sequence[Cell], default: tuple[Colour, Colour]) -> Sequence[Cell]:
+    foreground, background = default
     end = len(cells)
-    while end and cells[end - 1][0] in (" ", "", "\0") and not _style(*cells[end - 1][1:], default):
+    while end:
+        char, its_foreground, its_background, attributes = cells[end - 1]
+        if char not in (" ", "", "\0") or its_foreground != foreground or its_background != background:
+            break
+        if any(_flags_of(attributes)):
+            break
         end -= 1
     return cells[:end]
 

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 from par_term_emu_core_rust import Terminal
 
-from terminal import drawing
+from terminal import drawing, page
 
 PENDING_BYTES_MAX: Final = 256 * 1024
 """Output that waits to be drawn; beyond this it is drawn, or skipped where its tail alone decides what the screen shows."""
@@ -76,6 +76,16 @@ class Emulator:
     def screen(self) -> Screen:
         """The present screen."""
         return Screen(drawing.draw(self._drawn(), self.cols, self.rows), self.cols, self.rows)
+
+    def text(self) -> str:
+        """The present screen's rows as text, without blanks at their ends and without the blank rows at the end."""
+        terminal = self._drawn()
+        rows = [_text(terminal, row, 0, self.cols).replace("\0", " ").rstrip() for row in range(self.rows)]
+        return "\n".join(rows).rstrip("\n")
+
+    def html(self) -> str:
+        """The present screen as an HTML element that needs no style sheet and no script."""
+        return page.element(self._drawn(), self.rows)
 
     def park(self) -> None:
         """Keep only what draws the screen anew; an emulator takes some 0.4 MB."""

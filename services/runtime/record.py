@@ -5,7 +5,7 @@ number is found by bisection over the stream's sequence, and reading begins a li
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from msgspec import Struct
@@ -68,7 +68,7 @@ class Record:
             return recorded if recorded.seq == seq else None
         return None
 
-    async def events(self, session_id: str, *, after_seq: int) -> AsyncIterator[Recorded]:
+    async def events(self, session_id: str, *, after_seq: int) -> AsyncGenerator[Recorded]:
         """The stored events after number `after_seq`, in order, up to what is stored when it comes to the end.
 
         Begins later than `after_seq + 1` when the stream no longer holds that, and ends before a number that is missing.

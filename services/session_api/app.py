@@ -21,6 +21,7 @@ from services.session_api.auth import BearerTokens
 from services.session_api.controllers import Directory, Sessions, healthz, readyz
 from services.session_api.gateway import Gateway
 from services.session_api.history import History
+from services.session_api.records import Records
 from services.session_api.settings import ApiSettings
 from services.session_api.terminal_socket import OpenSockets, terminal_socket
 
@@ -47,7 +48,7 @@ def make_app(settings: ApiSettings) -> Litestar:
             await gateway.close()
 
     return Litestar(
-        route_handlers=[Sessions, Directory, AccessRecords, healthz, readyz, terminal_socket, _documentation_assets()],
+        route_handlers=[Sessions, Records, Directory, AccessRecords, healthz, readyz, terminal_socket, _documentation_assets()],
         lifespan=[lifespan],
         state=State({"settings": settings, "sockets": OpenSockets(settings.sockets_per_user_max)}),
         dependencies={

@@ -1,6 +1,5 @@
 """The REST API (`docs/api.md`), as `spec/sessions-api.md` has it and with what we add."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from secrets import token_urlsafe
 from typing import Annotated, Final
@@ -9,18 +8,15 @@ from urllib.parse import urlsplit, urlunsplit
 from litestar import Controller, Response, delete, get, post
 from litestar.datastructures import State
 from litestar.params import PathParameter, QueryParameter
-from litestar.response import Stream
 from nats.errors import Error as NatsError
 
 from contracts import commands
-from contracts.access import Action
 from contracts.api import (
     AttachSession,
     Caller,
     CreateSession,
     ErrorCode,
     Health,
-    LogFormat,
     MachineDetail,
     MachineList,
     Message,
@@ -37,12 +33,13 @@ from contracts.events import Role
 from contracts.ids import MACHINE_ID_PATTERN, SESSION_ID_PATTERN, USER_ID_PATTERN
 from contracts.live import LiveSession, LiveState
 from contracts.subjects import Request
-from services.session_api import access, listing, logs, statistics
+from services.session_api import listing, statistics
 from services.session_api.auth import Call, address, user_agent
-from services.session_api.errors import RefusedError, machine_not_found, session_not_found
+from services.session_api.errors import RefusedError, machine_not_found
 from services.session_api.gateway import Gateway, GatewayUnavailableError, NoOwnerError
 from services.session_api.history import History, HistoryUnavailableError
 from services.session_api.settings import ApiSettings
+from services.session_api.visibility import visible
 
 PAGE_SESSIONS_MAX: Final = 500
 TERMINATE_SECONDS_MAX: Final = 10.0
@@ -138,7 +135,7 @@ class Sessions(Controller):
         self, request: Call, gateway: Gateway, history: History, session_id: SessionPath
     ) -> Success[SessionDetail]:
         """One session's details."""
-        return Success(listing.detail(await _visible(request.user, gateway, history, session_id)))
+        return Success(listing.detail(await visible(request.user, gateway, history, session_id)))
 
     @post("/{session_id:str}/attach", summary="Attach to a session")
     async def attach(  # path, body and what Litestar provides
@@ -151,7 +148,7 @@ class Sessions(Controller):
         data: AttachSession,
     ) -> Success[SessionTicket]:
         """A ticket to a running session's WebSocket: to observe it, or to drive it as its user or as an admin."""
-        session = await _visible(request.user, gateway, history, session_id)
+        session = await visible(request.user, gateway, history, session_id)
         if listing.status(session) is SessionStatus.ENDED:
             raise _session_ended()
         if data.role is Role.DRIVER and not _may_drive(request.user, session):
@@ -161,7 +158,7 @@ class Sessions(Controller):
     @delete("/{session_id:str}", status_code=200, summary="Terminate a session")
     async def terminate(self, request: Call, gateway: Gateway, history: History, session_id: SessionPath) -> Message:
         """End a session; it has ended when this returns."""
-        session = await _visible(request.user, gateway, history, session_id)
+        session = await visible(request.user, gateway, history, session_id)
         if listing.status(session) is SessionStatus.ENDED:
             raise _session_ended()
         if not _may_drive(request.user, session):
@@ -178,23 +175,6 @@ class Sessions(Controller):
         if not await gateway.ended(session_id, timeout_seconds=TERMINATE_SECONDS_MAX):
             raise GatewayUnavailableError("the session is being terminated, which takes longer than usual")
         return terminated
-
-    @get("/{session_id:str}/logs", summary="Get a session's logs", media_type="application/json")
-    async def session_logs(
-        self,
-        request: Call,
-        gateway: Gateway,
-        history: History,
-        session_id: SessionPath,
-        format_: Annotated[LogFormat, QueryParameter(name="format")] = LogFormat.JSON,
-    ) -> Stream:
-        """Commands and their readable output, in order; with `format=text` a readable transcript."""
-        await _visible(request.user, gateway, history, session_id)
-        await access.record(request, gateway, Action.LOGS, session_id)
-        complete = await logs.caught_up(gateway, history, session_id)
-        body = logs.rendered(session_id, history.logs(session_id), format_, complete=complete)
-        media_type = "application/json" if format_ is LogFormat.JSON else "text/plain; charset=utf-8"
-        return Stream(await _begun(body), media_type=media_type)
 
 
 class Directory(Controller):
@@ -236,16 +216,6 @@ async def readyz(state: State) -> Response[Health]:
     return Response(Health("ok" if is_ready else "unavailable", checks), status_code=200 if is_ready else 503)
 
 
-async def _visible(caller: User, gateway: Gateway, history: History, session_id: str) -> LiveSession:
-    """The session, if the caller may see it. Raises the same for one that is unknown and one that is not."""
-    session = await gateway.live_session(session_id) or await history.session(caller.org, session_id)
-    if session is None or session.org_id != caller.org:
-        raise session_not_found()
-    if not caller.sees_all_sessions() and session.user.id != caller.id:
-        raise session_not_found()
-    return session
-
-
 def _may_drive(caller: User, session: LiveSession) -> bool:
     return caller.role is UserRole.ADMIN or (caller.role is UserRole.OPERATOR and session.user.id == caller.id)
 
@@ -262,15 +232,3 @@ async def _ticket(request: Call, gateway: Gateway, settings: ApiSettings, sessio
     scheme = "wss" if base.scheme in ("https", "wss") else "ws"
     url = urlunsplit((scheme, base.netloc, f"{base.path.rstrip('/')}/v1/sessions/{session_id}/ws", "", ""))
     return SessionTicket(session_id=session_id, websocket_url=url, token=secret, expires_at=expires_at)
-
-
-async def _begun(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """`body` with its first piece made already, so that a store that does not answer is still a plain 503."""
-    first = await anext(body)
-
-    async def whole() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in body:
-            yield piece
-
-    return whole()

@@ -1,26 +1,30 @@
 """The API's one door to ClickHouse: sessions, logs and events of what `audit` has stored there.
 
-Lists read the view `sessions`. What is read of one session (its events, its logs) comes from the table
-`events` itself, in order, and an event that is there twice is given once.
+Lists read the view `sessions`, logs the view `logs`. A session's events come from the table `events` itself, in order,
+and an event that is there twice is given once.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import msgspec
-from msgspec import Struct
 
-from contracts.api import AccessRecord, LogEntry, UserDetail
-from contracts.events import CommandEntered, ConnectError, EndReason, Person, Target, TextShown
+from contracts.api import AccessRecord, LogEntry, LogType, UserDetail
+from contracts.events import ConnectError, EndReason, Person, Target
 from contracts.live import LiveSession, LiveState
 from contracts.wire import Recorded
 from services.runtime.clickhouse import FAILURES, ClickHouse
 from services.runtime.settings import ClickHouseSettings
 
 PAGE_ROWS: Final = 500
-"""Events that are asked for at once; of full output frames, 16 MiB."""
+"""Rows that are asked for at first; of full output frames, 16 MiB."""
+
+PAGE_ROWS_MIN: Final = 50
+PAGE_ROWS_MAX: Final = 2000
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Of a page; the next one has as many rows as would fit if they were like those of the last."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -93,24 +97,26 @@ class History:
         rows = await self.rows(_RECORDED_SEQ, {"session_id": session_id})
         return int(rows[0][0])
 
+    async def last_seq(self, session_id: str) -> int:
+        """The highest number of the session's events that ClickHouse has; 0 when it has none."""
+        return int((await self.rows(_LAST_SEQ, {"session_id": session_id}))[0][0])
+
+    async def keyframe(self, session_id: str, *, up_to_seq: int, up_to_at: int | None) -> Recorded | None:
+        """The session's last keyframe up to and with these; `up_to_at` in microseconds."""
+        values = {"session_id": session_id, "up_to_seq": up_to_seq, "up_to_at": AT_MAX if up_to_at is None else up_to_at}
+        rows = await self.rows(_KEYFRAME, values)
+        return Recorded(*rows[0]) if rows else None
+
     async def logs(
-        self,
-        session_id: str,
-        *,
-        after_seq: int = 0,
-        limit: int | None = None,
-        type_: Literal["command", "output"] | None = None,
+        self, session_id: str, *, after_seq: int = 0, limit: int | None = None, type_: LogType | None = None
     ) -> AsyncIterator[LogEntry]:
         """Command lines and the readable output that followed, in order, as they are read; empty texts are left out."""
-        types = [event_type for event_type, entry_type in _LOGGED.items() if type_ in (None, entry_type)]
+        types = list(LogType) if type_ is None else [type_]
         left = limit
-        async for seq, at, event_type, attrs in self._pages(_LOGS, {"session_id": session_id, "types": types}, after_seq, 0):
-            content = _text.decode(attrs).text
-            if not content:
-                continue
+        async for seq, at, its_type, content in self._pages(_LOGS, {"session_id": session_id, "types": types}, after_seq, 0):
             if left is not None and (left := left - 1) < 0:
                 return
-            yield LogEntry(timestamp=_moment(at), type=_LOGGED[event_type], content=content, seq=seq)
+            yield LogEntry(_moment(at), its_type, content.decode("utf-8", "replace"), seq)
 
     async def access(
         self,
@@ -148,36 +154,38 @@ class History:
 
     async def _pages(self, sql: str, values: dict[str, Any], after_seq: int, seq_column: int) -> AsyncIterator[Sequence[Any]]:
         """Rows a page at a time, so that a slow reader holds no query open."""
+        wanted = PAGE_ROWS
         while True:
-            rows = await self.rows(sql, values | {"after_seq": after_seq, "limit": PAGE_ROWS})
+            rows = await self.rows(sql, values | {"after_seq": after_seq, "limit": wanted})
             for row in rows:
                 yield row
-            if len(rows) < PAGE_ROWS:
+            if len(rows) < wanted:
                 return
             after_seq = rows[-1][seq_column]
+            page_bytes = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
+            wanted = min(max(wanted * PAGE_BYTES // max(page_bytes, 1), PAGE_ROWS_MIN), PAGE_ROWS_MAX)
 
-    async def rows(self, sql: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """All rows of `sql`, whose `{name:Type}` are `values`."""
+    async def rows(self, sql: str, values: dict[str, Any], settings: dict[str, Any] | None = None) -> Sequence[Sequence[Any]]:
+        """All rows of `sql`, whose `{name:Type}` are `values`; attrs, data, chain and content come as bytes."""
         try:
-            return (await (await self._clickhouse.client()).query(sql, values, column_formats=_AS_BYTES)).result_rows
+            client = await self._clickhouse.client()
+            return (await client.query(sql, values, settings=settings, column_formats=_AS_BYTES)).result_rows
         except FAILURES as error:
             raise HistoryUnavailableError(str(error)) from error
 
 
-class _Text(Struct):
-    text: str = ""
-
-
-_text: msgspec.json.Decoder[_Text] = msgspec.json.Decoder(_Text)
-_COMMAND: Final = str(CommandEntered.__struct_config__.tag)
-_LOGGED: Final[dict[str, Literal["command", "output"]]] = {_COMMAND: "command", str(TextShown.__struct_config__.tag): "output"}
-
 SEQ_MAX: Final = 2**63 - 1
+AT_MAX: Final = 2**62
 
 # Times go to and fro as microseconds since the epoch: exact, and of no zone.
 
 _MOMENT: Final = "fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
-_AS_BYTES: Final[dict[str, str | dict[str, str]]] = {"attrs": "bytes", "data": "bytes", "chain": "bytes"}
+_AS_BYTES: Final[dict[str, str | dict[str, str]]] = {
+    "attrs": "bytes",
+    "data": "bytes",
+    "chain": "bytes",
+    "content": "bytes",
+}
 
 _SESSIONS: Final = """
 SELECT session_id, org_id, user_id, user_name, user_email, machine_id, machine_name, machine_host, state,
@@ -192,10 +200,22 @@ FROM access"""
 
 _RECORDED_SEQ: Final = "SELECT uniqExact(seq) FROM events WHERE session_id = {session_id:String}"
 
+_LAST_SEQ: Final = "SELECT max(seq) FROM events WHERE session_id = {session_id:String}"
+
 _LOGS: Final = """
-SELECT seq, toUnixTimestamp64Micro(at), type, attrs FROM events
-WHERE session_id = {session_id:String} AND seq > {after_seq:UInt64} AND type IN {types:Array(String)}
-ORDER BY session_id, seq LIMIT 1 BY seq LIMIT {limit:UInt32}"""
+SELECT seq, toUnixTimestamp64Micro(at), type, content FROM logs
+WHERE session_id = {session_id:String} AND seq > {after_seq:UInt64} AND type IN {types:Array(String)} AND content != ''
+ORDER BY session_id, seq LIMIT {limit:UInt32}"""
+
+_KEYFRAME: Final = """
+SELECT org_id, session_id, seq, toUnixTimestamp64Micro(at), type, attrs, data, chain FROM events
+WHERE (session_id, seq) = (
+    SELECT session_id, max(seq) FROM events
+    WHERE session_id = {session_id:String} AND type = 'keyframe'
+        AND seq <= {up_to_seq:UInt64} AND toUnixTimestamp64Micro(at) <= {up_to_at:Int64}
+    GROUP BY session_id
+)
+LIMIT 1"""
 
 _EVENTS: Final = """
 SELECT org_id, session_id, seq, toUnixTimestamp64Micro(at), type, attrs, data, chain FROM events

@@ -10,13 +10,12 @@ import msgspec
 from contracts.api import LogEntry, LogFormat
 from services.session_api.gateway import Gateway
 from services.session_api.history import History
+from services.session_api.streamed import in_chunks
 
 CATCH_UP_SECONDS_MAX: Final = 5.0
 """How long logs wait for ClickHouse to have what was recorded when they were asked for."""
 
 LOOK_SECONDS: Final = 0.05
-
-CHUNK_BYTES: Final = 64 * 1024
 
 _json = msgspec.json.Encoder()
 
@@ -32,20 +31,10 @@ async def caught_up(gateway: Gateway, history: History, session_id: str) -> bool
     return True
 
 
-async def rendered(
-    session_id: str, entries: AsyncIterator[LogEntry], format_: LogFormat, *, complete: bool
-) -> AsyncIterator[bytes]:
-    """The answer's body in pieces of about `CHUNK_BYTES`."""
+def rendered(session_id: str, entries: AsyncIterator[LogEntry], format_: LogFormat, *, complete: bool) -> AsyncIterator[bytes]:
+    """The answer's body in pieces."""
     body = _as_json(session_id, entries, complete=complete) if format_ is LogFormat.JSON else _as_text(entries, complete=complete)
-    gathered: list[bytes] = []
-    size = 0
-    async for piece in body:
-        gathered.append(piece)
-        size += len(piece)
-        if size >= CHUNK_BYTES:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    yield b"".join(gathered)
+    return in_chunks(body)
 
 
 async def _as_json(session_id: str, entries: AsyncIterator[LogEntry], *, complete: bool) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from typing import Final
 import terminal
 from contracts.commands import OpenSession, Screen
 from contracts.events import SessionEnded
+from services.ssh_worker.keyframes import KEYFRAME_BYTES_MAX, Keyframes
 from services.ssh_worker.lease import Lease, LeaseLostError
 from services.ssh_worker.recorder import Recorder
 from services.ssh_worker.session import (
@@ -14,6 +15,7 @@ from services.ssh_worker.session import (
     Observed,
     OutputArrived,
     ResizeAsked,
+    ScreenKept,
     Session,
     Status,
     decide,
@@ -43,6 +45,7 @@ class Journal:
         self._ended = ended
         self._observer = terminal.Observer(command.cols, command.rows)
         self._observed_seq = 0
+        self._keyframes = Keyframes()
         self._recording = asyncio.Lock()
         self.first_output_seq: int | None = None
         self.last_output_seq = 0
@@ -68,6 +71,8 @@ class Journal:
         seen = self._observer.shown(data, seq)
         self._observed_seq = seq
         await self._observed(seen)
+        if self._keyframes.is_due(len(data), self.state.cols, self.state.rows):
+            await self._keep_screen()
 
     async def typed(self, data: bytes) -> None:
         """A driver typed `data`; call it before the machine gets them."""
@@ -99,6 +104,11 @@ class Journal:
                 await self.happens(Observed(observation), needs_lease=False)
             await self.happens(ending, needs_lease=False)
             await self.recorder.stored(self.recorder.seq)
+
+    async def _keep_screen(self) -> None:
+        screen = self.screen()
+        if len(screen.data) <= KEYFRAME_BYTES_MAX:
+            await self.happens(ScreenKept(screen.seq, screen.cols, screen.rows, screen.data))
 
     async def _observed(self, seen: list[terminal.Observation]) -> None:
         for observation in seen:

@@ -15,6 +15,7 @@ from contracts.events import (
     ConnectError,
     EndReason,
     InputEchoed,
+    KeyframeTaken,
     OutputProduced,
     Person,
     Role,
@@ -119,6 +120,15 @@ class ViewerLeft(Struct, frozen=True):
     reason: str
 
 
+class ScreenKept(Struct, frozen=True):
+    """The screen as it is after output event `seq`; `data` draws it."""
+
+    seq: int
+    cols: int
+    rows: int
+    data: bytes
+
+
 class ShellExited(Struct, frozen=True):
     """The remote program ended by itself."""
 
@@ -134,7 +144,17 @@ class Stopped(Struct, frozen=True):
 
 
 Happening = (
-    Claimed | Connected | ConnectFailed | OutputArrived | Observed | ResizeAsked | AttachAsked | ViewerLeft | ShellExited | Stopped
+    Claimed
+    | Connected
+    | ConnectFailed
+    | OutputArrived
+    | Observed
+    | ScreenKept
+    | ResizeAsked
+    | AttachAsked
+    | ViewerLeft
+    | ShellExited
+    | Stopped
 )
 
 
@@ -147,6 +167,8 @@ def decide(state: Session, happening: Happening) -> tuple[Fact, ...]:
             return (Fact(OutputProduced(bytes_total=state.output_bytes_total + len(data)), data),) if data else ()
         case Observed(observation):
             return (_observed(state, observation),)
+        case ScreenKept(seq, cols, rows, data):
+            return (Fact(KeyframeTaken(cols=cols, rows=rows, shown_seq=seq), data),)
         case ResizeAsked(cols, rows):
             return (Fact(TerminalResized(cols=cols, rows=rows)),) if (cols, rows) != (state.cols, state.rows) else ()
         case Claimed(command, worker):
@@ -183,7 +205,7 @@ def evolve(state: Session, event: AnyEvent) -> Session:
             return replace(state, input_bytes_total=bytes_total)
         case CommandEntered(n):
             return replace(state, commands_total=n)
-        case TextShown():
+        case TextShown() | KeyframeTaken():
             return state
         case TerminalResized(cols, rows):
             return replace(state, cols=cols, rows=rows)

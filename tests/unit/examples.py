@@ -8,6 +8,7 @@ from contracts.events import (
     Confidence,
     EndReason,
     InputEchoed,
+    KeyframeTaken,
     OutputProduced,
     Person,
     Role,
@@ -61,6 +62,7 @@ EVENTS: tuple[tuple[AnyEvent, bytes], ...] = (
     (TextShown(1, "total 42\n", from_seq=4, to_seq=4), b""),
     (ViewerDetached("view_1", JOHN, "ended"), b""),
     (SessionEnded(EndReason.EXITED, exit_status=0, output_bytes_total=8, input_bytes_total=7, commands_total=1), b""),
+    (KeyframeTaken(cols=100, rows=30, shown_seq=4), b"\x1bc$ "),
 )
 
 
