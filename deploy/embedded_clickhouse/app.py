@@ -48,7 +48,7 @@ def make_app(settings: EngineSettings) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        engine = await asyncio.to_thread(Engine, settings.clickhouse_data)
+        engine = await asyncio.to_thread(Engine, settings.clickhouse_data, settings.clickhouse_config)
         threads = ThreadPoolExecutor(QUERIES_AT_ONCE, "query")
         with tempfile.TemporaryDirectory(prefix="vsay-rows-") as rows:
             app.state.update(engine=engine, threads=threads, rows=rows)

@@ -63,8 +63,9 @@ class Query(Struct, frozen=True):
 class Engine:
     """One data directory; one process has it open."""
 
-    def __init__(self, data: str) -> None:
-        self._path = str(Path(data).absolute())
+    def __init__(self, data: str, config: str = "") -> None:
+        """`config` is the path of a configuration file of ClickHouse, if there is one."""
+        self._path = str(Path(data).absolute()) + (f"?config-file={Path(config).absolute()}" if config else "")
         Path(data).mkdir(parents=True, exist_ok=True)
         self._keeper = chdb.connect(self._path)
 

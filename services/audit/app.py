@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from faststream import FastStream
 from faststream.nats import NatsBroker
 
-from contracts.streams import AUDIT
+from contracts.streams import AUDIT, AUDIT_ACCESS
 from services.audit.clickhouse import Store
 from services.audit.horizon import purge_for_ever
+from services.audit.metrics import AuditMetrics, lag
 from services.audit.settings import AuditSettings
 from services.audit.sink import ACCESS, EVENTS, Sink
-from services.runtime import bus, health
+from services.runtime import bus, health, metrics
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +30,19 @@ def make_app(settings: AuditSettings) -> FastStream:
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         nats = await bus.connect(settings, "audit sink")
-        store = Store.open(settings)
+        store = Store.open(settings, retention_days=settings.retention_days)
         try:
             jetstream = nats.jetstream()
             await bus.declare(jetstream, settings)
 
-            async def stream() -> None:
-                await jetstream.consumer_info(AUDIT.stream, AUDIT.durable)
+            async def stream() -> str:
+                return f"{await lag(jetstream, AUDIT)} events behind"
 
-            async with health.serve(settings.health_port, {"clickhouse": store.ready, "nats": stream}):
-                sinks = [Sink(jetstream, store, settings, kind) for kind in (EVENTS, ACCESS)]
+            registry = metrics.registry()
+            counted = AuditMetrics(registry)
+            checks = {"clickhouse": store.ready, "nats": stream}
+            async with health.serve(settings.health_port, checks, counted.text(jetstream, AUDIT, AUDIT_ACCESS)):
+                sinks = [Sink(jetstream, store, settings, kind, counted) for kind in (EVENTS, ACCESS)]
                 purging = asyncio.create_task(purge_for_ever(jetstream, settings.resume_horizon_hours))
                 moving = [asyncio.create_task(sink.run()) for sink in sinks]
                 for task in moving:

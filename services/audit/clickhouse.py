@@ -13,20 +13,40 @@ from msgspec import Struct
 
 from contracts.access import Access
 from contracts.wire import Recorded
+from services.audit.layout import Layout
 from services.runtime.clickhouse import ANSWER_SECONDS, FAILURES, ClickHouse
 from services.runtime.settings import ClickHouseSettings
 
 log = logging.getLogger(__name__)
 
-INSERT_SETTINGS: Final = {"max_partitions_per_insert_block": "0"}
-"""A batch may hold events of any months: one with odd times must not hold up the others."""
+INSERT_SETTINGS: Final = {"max_partitions_per_insert_block": "0", "distributed_foreground_insert": "1"}
+"""A batch may hold events of any months: one with odd times must not hold up the others. On a cluster, rows are on their
+shards when an insert returns."""
 
+REFUSED_FOR_WHAT_IT_IS: Final = frozenset(
+    (
+        *("6", "19", "26", "27", "33", "36", "38", "41", "43", "53", "69", "70", "72", "73", "117", "128", "131", "158"),
+        *("190", "321", "349", "407", "469", "641"),
+    )
+)
+"""ClickHouse's codes that are about the rows themselves, as CANNOT_PARSE_TEXT, BAD_ARGUMENTS, TOO_LARGE_STRING_SIZE or
+VIOLATED_CONSTRAINT: trying again changes nothing. Everything else may pass."""
+
+KEPT_FOR: Final = ("events", "log_parts")
+"""Tables whose rows go when the retention is over: those that have what was on the screen."""
+
+_TTL: Final = re.compile(r" TTL (.+?)(?= SETTINGS |$)")
+_ERROR_CODE: Final = re.compile(r"Code: (\d+)\.|error code (\d+)")
 _FILE_NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql")
 _STATEMENT_END: Final = re.compile(r";[ \t]*(?:\n|$)")
 
 
 class StoreUnavailableError(Exception):
     """ClickHouse does not answer, or refuses for now: try again."""
+
+
+class RefusedError(StoreUnavailableError):
+    """ClickHouse answers, and does not take these rows for what they are."""
 
 
 class SchemaError(Exception):
@@ -62,14 +82,17 @@ class Migration(Struct, frozen=True):
 class Store:
     """Methods raise `StoreUnavailableError` when ClickHouse does not answer."""
 
-    def __init__(self, clickhouse: ClickHouse) -> None:
+    def __init__(self, clickhouse: ClickHouse, layout: Layout, retention_days: int = 0) -> None:
         self._clickhouse = clickhouse
+        self.layout = layout
+        self._retention_days = retention_days
         self._migrating = asyncio.Lock()
 
     @classmethod
-    def open(cls, settings: ClickHouseSettings, *, answer_seconds: int = ANSWER_SECONDS) -> Self:
-        """Connects when it is first used."""
-        return cls(ClickHouse(settings, answer_seconds=answer_seconds))
+    def open(cls, settings: ClickHouseSettings, *, retention_days: int = 0, answer_seconds: int = ANSWER_SECONDS) -> Self:
+        """Connects when it is first used. `retention_days`: 0 keeps for ever."""
+        layout = Layout(settings.clickhouse_database, settings.clickhouse_cluster)
+        return cls(ClickHouse(settings, answer_seconds=answer_seconds), layout, retention_days)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -80,12 +103,16 @@ class Store:
         await self.query("SELECT 1 FROM events LIMIT 0")
 
     async def migrate(self) -> list[str]:
-        """Apply what has not been applied yet; gives the names of these. Raises `SchemaError` when an applied file has changed.
+        """Apply what has not been applied yet, and the retention; gives the names of files that were applied.
+
+        Raises `SchemaError` when an applied file has changed.
 
         Several replicas may do this at once: every statement is harmless when it runs twice.
         """
         async with self._migrating:
-            return await self._migrate()
+            done = await self._migrate()
+            await self._keep()
+            return done
 
     async def insert_events(self, events: Iterable[Recorded]) -> None:
         """Everything is readable when this returns."""
@@ -103,20 +130,39 @@ class Store:
         await self._insert("quarantine (stream_seq, published_at, subject, reason, payload)", map(_quarantined_row, messages))
 
     async def _migrate(self) -> list[str]:
-        await self.command(f"CREATE DATABASE IF NOT EXISTS {self._clickhouse.database}", use_database=False)
-        await self.command(_MIGRATIONS_TABLE)
+        database = f"CREATE DATABASE IF NOT EXISTS {self.layout.database}{self.layout.on_cluster}"
+        await self.command(database, use_database=False)
+        await self._define(_MIGRATIONS_TABLE)
         applied: dict[int, str] = dict(await self.query(_APPLIED))
         done = []
         for migration in migrations():
             if migration.number not in applied:
                 for statement in migration.statements:
-                    await self.command(statement)
+                    await self._define(statement)
                 await self._insert("schema_migrations (number, name, checksum)", [_migration_row(migration)])
                 done.append(migration.name)
                 log.info("schema: applied %04d_%s", migration.number, migration.name)
             elif applied[migration.number] != migration.checksum:
                 raise SchemaError(f"schema/{migration.number:04d}_{migration.name}.sql was changed after it had been applied")
         return done
+
+    async def _define(self, statement: str) -> None:
+        for each in self.layout.statements(statement):
+            await self.command(each)
+
+    async def _keep(self) -> None:
+        """Make rows go as the retention says, if they do not already."""
+        wanted = f"at + toIntervalDay({self._retention_days})" if self._retention_days else ""
+        for table in KEPT_FOR:
+            local = self.layout.local(table)
+            [(engine,)] = await self.query(
+                f"SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = '{local}'"
+            )
+            found = _TTL.search(engine)
+            if (found[1] if found else "") != wanted:
+                change = f"MODIFY TTL {wanted}" if wanted else "REMOVE TTL"
+                await self.command(f"ALTER TABLE {local}{self.layout.on_cluster} {change}")
+                log.info("retention of table %s: %s", table, f"{self._retention_days} days" if wanted else "for ever")
 
     async def command(self, statement: str, *, use_database: bool = True) -> None:
         """Run a statement of DDL, or an `INSERT … SELECT`."""
@@ -142,6 +188,9 @@ class Store:
             client = await self._clickhouse.client()
             await client.raw_insert(insert_block=statement + block, settings=INSERT_SETTINGS)
         except FAILURES as error:
+            code = _ERROR_CODE.search(str(error))
+            if code and (code[1] or code[2]) in REFUSED_FOR_WHAT_IT_IS:
+                raise RefusedError(str(error)) from error
             raise StoreUnavailableError(str(error)) from error
 
 

@@ -23,7 +23,7 @@ async def main(settings: AuditSettings) -> None:
     """Returns when both are done, however long NATS and ClickHouse take to answer. Raises `SchemaError`."""
     await _streams(settings)
     log.info("streams, consumers and buckets are there")
-    store = Store.open(settings)
+    store = Store.open(settings, retention_days=settings.retention_days)
     try:
         applied = await _schema(store)
     finally:

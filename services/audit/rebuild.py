@@ -18,7 +18,7 @@ Cut off at any step, it leaves `T` whole, old or new, and leftovers that `restar
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -76,12 +76,17 @@ async def rebuild(
     views = await _views(store, table)
     if restart:
         await _drop(store, table, views)
-    elif await store.query(f"SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = '{shadow}'"):
+    elif await store.query(
+        f"SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = '{store.layout.local(shadow)}'"
+    ):
         raise LeftoversError(f"{shadow} is there: another rebuild of {projection} runs, or one was cut off and is to be restarted")
-    await store.command(f"CREATE TABLE {shadow} AS {table}")
+    layout = store.layout
+    await _run(store, layout.create_like(shadow, table))
     for view in views:
-        await store.command(f"CREATE MATERIALIZED VIEW {view.name}{SUFFIX} TO {shadow} AS {view.select}")
+        created = f"CREATE MATERIALIZED VIEW {view.name}{SUFFIX}{layout.on_cluster} TO {layout.local(shadow)}"
+        await store.command(f"{created} AS {view.select}")
     await _inserts_ended(store)
+    await _run(store, layout.synced("events"))
 
     pieces = await _pieces(store, piece_events)
     total = sum(piece.events for piece in pieces)
@@ -94,8 +99,9 @@ async def rebuild(
         yield Progress(projection, done, total)
     await _carry_over(store, table, shadow)
 
-    [(swap_began,)] = await store.query(_BEFORE_ANY_INSERT)
-    await store.command(f"EXCHANGE TABLES {table} AND {shadow}")
+    await _run(store, layout.synced(shadow))
+    [(swap_began,)] = await store.query(_BEFORE_ANY_INSERT.format(processes=layout.processes))
+    await store.command(f"EXCHANGE TABLES {layout.local(table)} AND {layout.local(shadow)}{layout.on_cluster}")
     await _inserts_ended(store)
     for view in views:
         await _project(store, view, table, f"stored_at >= fromUnixTimestamp64Milli({swap_began})")
@@ -104,10 +110,7 @@ async def rebuild(
 
 
 async def _views(store: Store, table: str) -> list[_View]:
-    rows = await store.query(
-        "SELECT name, as_select FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'"
-        f" AND create_table_query LIKE concat('CREATE MATERIALIZED VIEW %.% TO ', currentDatabase(), '.{table} (%') ORDER BY name"
-    )
+    rows = await store.query(_VIEWS.format(target=store.layout.local(table)))
     return [_View(name, select) for name, select in rows if not name.endswith(SUFFIX)]
 
 
@@ -127,7 +130,9 @@ def _of(piece: _Piece) -> str:
 
 async def _project(store: Store, view: _View, table: str, condition: str) -> None:
     """What `view` makes of the events for which this holds, into `table`."""
-    select, count = _FROM_EVENTS.subn(lambda found: f"FROM (SELECT * FROM {found[1]} WHERE {condition}) AS events", view.select)
+    select, count = _FROM_EVENTS.subn(
+        lambda found: f"FROM (SELECT * FROM {found[1] or found[2]} WHERE {condition}) AS events", view.select
+    )
     assert count == 1, f"{view.name} reads events once"
     names = ", ".join(name for (name,) in await store.query(_COLUMNS.format(view=view.name)))
     await store.command(f"INSERT INTO {table} ({names}) SELECT {names} FROM ({select})")
@@ -136,41 +141,56 @@ async def _project(store: Store, view: _View, table: str, condition: str) -> Non
 async def _carry_over(store: Store, table: str, shadow: str) -> None:
     """Rows of sessions whose beginning the retention has removed from `events`, which alone can no longer tell of them."""
     [(kept_for_ever,)] = await store.query(
-        "SELECT engine_full NOT LIKE '% TTL %' FROM system.tables WHERE database = currentDatabase() AND name = 'events'"
+        "SELECT engine_full NOT LIKE '% TTL %' FROM system.tables"
+        f" WHERE database = currentDatabase() AND name = '{store.layout.local('events')}'"
     )
     if not kept_for_ever:
         with_beginning = "SELECT session_id FROM events WHERE seq = 1"
-        await store.command(f"INSERT INTO {shadow} SELECT * FROM {table} WHERE session_id NOT IN ({with_beginning})")
+        await store.command(f"INSERT INTO {shadow} SELECT * FROM {table} WHERE session_id GLOBAL NOT IN ({with_beginning})")
 
 
 async def _inserts_ended(store: Store) -> None:
     """Returns once every insert that is under way now has ended."""
-    waiting = {query_id for (query_id,) in await store.query(_INSERTS)}
+    inserts = _INSERTS.format(processes=store.layout.processes)
+    waiting = {query_id for (query_id,) in await store.query(inserts)}
     while waiting:
         await asyncio.sleep(LOOK_SECONDS)
-        waiting &= {query_id for (query_id,) in await store.query(_INSERTS)}
+        waiting &= {query_id for (query_id,) in await store.query(inserts)}
 
 
 async def _drop(store: Store, table: str, views: list[_View]) -> None:
     for view in views:
-        await store.command(f"DROP VIEW IF EXISTS {view.name}{SUFFIX}")
+        await store.command(f"DROP VIEW IF EXISTS {view.name}{SUFFIX}{store.layout.on_cluster}")
     await _inserts_ended(store)
-    await store.command(f"DROP TABLE IF EXISTS {table}{SUFFIX}")
+    await _run(store, store.layout.drop(table + SUFFIX))
+
+
+async def _run(store: Store, statements: Iterator[str]) -> None:
+    for statement in statements:
+        await store.command(statement)
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-_FROM_EVENTS: Final = re.compile(r"\bFROM (\w+\.events)\b")
+_FROM_EVENTS: Final = re.compile(r"\bFROM (\w+\.events)(?:_local AS events)?\b")
+
+_VIEWS: Final = """
+SELECT name, as_select FROM system.tables
+WHERE database = currentDatabase() AND engine = 'MaterializedView'
+    AND create_table_query LIKE concat('CREATE MATERIALIZED VIEW %.% TO ', currentDatabase(), '.{target} (%')
+ORDER BY name"""
+
+_EXISTS: Final = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = '{table}'"
 
 _COLUMNS: Final = "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = '{view}' ORDER BY position"
 
-_INSERTS: Final = "SELECT query_id FROM system.processes WHERE query_kind = 'Insert' AND query_id != queryID()"
+_INSERTS: Final = "SELECT query_id FROM {processes} WHERE query_kind = 'Insert' AND query_id != queryID()"
 
 _BEFORE_ANY_INSERT: Final = (
     f"SELECT toUnixTimestamp64Milli(now64(3)) - toInt64((ifNull(max(elapsed), 0) + {OVERLAP_SECONDS}) * 1000)"
-    " FROM system.processes WHERE query_kind = 'Insert'"
+    " FROM {processes} WHERE query_kind = 'Insert'"
 )
 
 _RANGES: Final = """

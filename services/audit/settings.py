@@ -17,4 +17,12 @@ class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
     resume_horizon_hours: Annotated[
         float, Meta(description="Events that ClickHouse has are dropped from stream SESSIONS when they are older than this.", gt=0)
     ] = 24.0
+    retention_days: Annotated[
+        int,
+        Meta(
+            description="Events and logs go from ClickHouse when they are older than this, a month's at a time; 0: never.",
+            ge=0,
+            le=36500,
+        ),
+    ] = 0
     health_port: Annotated[int, Meta(description="Port of /healthz, /readyz and /metrics; 0: none.", ge=0, le=65535)] = 0

@@ -16,11 +16,13 @@ from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.errors import ServiceUnavailableError
+from prometheus_client import CollectorRegistry
 
 from contracts import access, subjects, wire
 from contracts.streams import AUDIT, AUDIT_ACCESS, Consumer
 from contracts.wire import Recorded, UndecodableError
-from services.audit.clickhouse import AccessEntry, Quarantined, Store, StoreUnavailableError
+from services.audit.clickhouse import AccessEntry, Quarantined, RefusedError, Store, StoreUnavailableError
+from services.audit.metrics import AuditMetrics
 from services.audit.settings import AuditSettings
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ RETRY_SECONDS: Final = 0.2
 RETRY_SECONDS_MAX: Final = 2.0
 KEEP_SECONDS: Final = AUDIT.ack_wait_seconds / 3
 """How often the stream is told that a batch is still in hand, while ClickHouse does not take it."""
+
+REASON_CHARACTERS_MAX: Final = 2000
 
 SEQ_MAX: Final = 2**63 - 1
 AT_MAX: Final = 10_413_791_999_999_999
@@ -54,14 +58,24 @@ class Batch[Row](Struct, frozen=True):
     """What a run of messages means: rows, and what is none."""
 
     rows: tuple[Row, ...]
+    messages: tuple[Msg, ...]
+    """Those that the rows came in."""
     quarantined: tuple[Quarantined, ...]
 
 
 class Sink:
     """`run` it until `stop` is called; it may be asked to stop before it runs. One sink moves one kind."""
 
-    def __init__(self, jetstream: JetStreamContext, store: Store, settings: AuditSettings, kind: Kind[Any] | None = None) -> None:
+    def __init__(
+        self,
+        jetstream: JetStreamContext,
+        store: Store,
+        settings: AuditSettings,
+        kind: Kind[Any] | None = None,
+        metrics: AuditMetrics | None = None,
+    ) -> None:
         """Of events, when no other `kind` is given."""
+        self._metrics = (metrics or AuditMetrics(CollectorRegistry())).of_stream((kind or EVENTS).consumer.stream)
         self._jetstream = jetstream
         self._store = store
         self._kind = kind or EVENTS
@@ -146,14 +160,30 @@ class Sink:
 
     async def _stored(self, batch: Batch[Any]) -> bool:
         try:
-            await self._kind.insert(self._store, batch.rows)
-            await self._store.insert_quarantined(batch.quarantined)
+            with self._metrics.insert_seconds.time():
+                refused = await self._insert(batch.rows, batch.messages)
+                await self._store.insert_quarantined((*batch.quarantined, *refused))
         except StoreUnavailableError as error:
+            self._metrics.failed_inserts.inc()
             log.warning(
                 "ClickHouse did not take %d rows of stream %s, trying again: %s", len(batch.rows), self._kind.consumer.stream, error
             )
             return False
+        self._metrics.stored.inc(len(batch.rows) - len(refused))
+        self._metrics.quarantined.inc(len(batch.quarantined) + len(refused))
         return True
+
+    async def _insert(self, rows: Sequence[Any], messages: Sequence[Msg]) -> list[Quarantined]:
+        """Store these rows; gives those that ClickHouse refuses for what they are, found by halving, to be set aside."""
+        try:
+            await self._kind.insert(self._store, rows)
+        except RefusedError as error:
+            if len(rows) == 1:
+                log.error("message %d of the stream is set aside: ClickHouse refuses it", messages[0].metadata.sequence.stream)
+                return [_set_aside(messages[0], f"ClickHouse refuses it: {error}"[:REASON_CHARACTERS_MAX])]
+            half = len(rows) // 2
+            return await self._insert(rows[:half], messages[:half]) + await self._insert(rows[half:], messages[half:])
+        return []
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -167,15 +197,20 @@ class Sink:
 def sort[Row](messages: Sequence[Msg], kind: Kind[Row]) -> Batch[Row]:
     """The rows in these messages, and the messages that hold none."""
     rows: list[Row] = []
+    read: list[Msg] = []
     quarantined: list[Quarantined] = []
     for message in messages:
         try:
             rows.append(kind.read(message))
+            read.append(message)
         except UndecodableError as error:
-            published_at = round(message.metadata.timestamp.timestamp() * 1_000_000)
-            stream_seq = message.metadata.sequence.stream
-            quarantined.append(Quarantined(stream_seq, published_at, message.subject, str(error), message.data))
-    return Batch(tuple(rows), tuple(quarantined))
+            quarantined.append(_set_aside(message, str(error)))
+    return Batch(tuple(rows), tuple(read), tuple(quarantined))
+
+
+def _set_aside(message: Msg, reason: str) -> Quarantined:
+    published_at = round(message.metadata.timestamp.timestamp() * 1_000_000)
+    return Quarantined(message.metadata.sequence.stream, published_at, message.subject, reason, message.data)
 
 
 def _event(message: Msg) -> Recorded:

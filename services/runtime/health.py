@@ -14,10 +14,11 @@ from services.runtime.metrics import Metrics
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS_MAX: Final = 3.0
+OK: Final = "ok"
 REQUEST_BYTES_MAX: Final = 8 * 1024
 
-type Check = Callable[[], Awaitable[None]]
-"""Raises when the part is not well."""
+type Check = Callable[[], Awaitable[str | None]]
+"""Raises when the part is not well; else it may tell more, which is shown."""
 
 
 @asynccontextmanager
@@ -57,7 +58,7 @@ async def _response(path: bytes, checks: Mapping[str, Check], read_metrics: Metr
             return _http(200, await read_metrics(), metrics.CONTENT_TYPE)
         case b"/readyz":
             results = {name: await _result(check) for name, check in checks.items()}
-            is_ready = all(result == "ok" for result in results.values())
+            is_ready = all(result.partition(":")[0] == OK for result in results.values())
             return _json(200 if is_ready else 503, {"status": "ok" if is_ready else "unavailable", "checks": results})
         case _:
             return _json(404, {"status": "not found"})
@@ -66,10 +67,10 @@ async def _response(path: bytes, checks: Mapping[str, Check], read_metrics: Metr
 async def _result(check: Check) -> str:
     try:
         async with asyncio.timeout(CHECK_SECONDS_MAX):
-            await check()
+            told = await check()
     except Exception as error:  # noqa: BLE001  # whatever is wrong, it is not ready, and says why
         return f"{type(error).__name__}: {error}"[:200]
-    return "ok"
+    return f"{OK}: {told}" if told else OK
 
 
 def _json(status: int, body: object) -> bytes:

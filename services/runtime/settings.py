@@ -67,6 +67,13 @@ class ClickHouseSettings(StreamSettings, frozen=True, kw_only=True):
     clickhouse_database: Annotated[str, Meta(description="Database that holds all our tables.", pattern="^[a-z_][a-z0-9_]*$")] = (
         "vsay"
     )
+    clickhouse_cluster: Annotated[
+        str,
+        Meta(
+            description="ClickHouse cluster, as `remote_servers` names it, on which the schema is made; empty: one server.",
+            pattern="^[A-Za-z0-9_-]*$",
+        ),
+    ] = ""
 
 
 class Variable(Struct, frozen=True):

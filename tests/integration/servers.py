@@ -127,6 +127,13 @@ class ClickHouse(Server):
 
     ANALYST_PASSWORD = "look-only"
 
+    def __init__(self, directory: Path, config: str = "") -> None:
+        """`config`: text of a configuration file of ClickHouse."""
+        super().__init__(directory)
+        self._config = directory / "config.xml" if config else None
+        if self._config:
+            self._config.write_text(config)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
@@ -144,6 +151,7 @@ class ClickHouse(Server):
         return os.environ | {
             "VSAY_CLICKHOUSE_PORT": str(self.port),
             "VSAY_CLICKHOUSE_DATA": str(self.directory / "clickhouse"),
+            "VSAY_CLICKHOUSE_CONFIG": str(self._config or ""),
             "VSAY_CLICKHOUSE_ANALYST_PASSWORD": self.ANALYST_PASSWORD,
         }
 

@@ -28,6 +28,7 @@ from tests.integration.processes import Service
 from tests.integration.projections import projections
 from tests.integration.servers import ClickHouse, NatsServer
 from tests.integration.stories import JOHN, NOON, Story, publish, some_story
+from tests.integration.test_health import ask, free_port
 
 WAIT_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.02
@@ -252,7 +253,7 @@ async def test_every_table_and_column_explains_itself(settings: AuditSettings, c
     assert clickhouse.query("SELECT table, name FROM system.columns WHERE database = 'vsay' AND comment = ''") == ""
 
 
-def service(settings: AuditSettings, directory: Path) -> Service:
+def service(settings: AuditSettings, directory: Path, **more: str) -> Service:
     """The audit process."""
     return Service(
         directory / "audit",
@@ -261,7 +262,8 @@ def service(settings: AuditSettings, directory: Path) -> Service:
             "VSAY_NATS_URL": settings.nats_url,
             "VSAY_CLICKHOUSE_URL": settings.clickhouse_url,
             "VSAY_STREAM_BYTES_MAX": str(settings.stream_bytes_max),
-        },
+        }
+        | more,
     )
 
 
@@ -380,3 +382,58 @@ async def test_the_newest_event_of_a_session_that_goes_on_stays_in_the_stream(
         await until(lambda: all_acknowledged(jetstream))
     assert await purge(jetstream, before=datetime.now(UTC) + timedelta(hours=1)) == 5
     assert await stream_has(jetstream) == [3]
+
+
+async def test_what_clickhouse_refuses_for_what_it_is_is_set_aside_and_blocks_nothing(
+    settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse
+) -> None:
+    async with stored(settings):
+        pass
+    clickhouse.query("ALTER TABLE vsay.events ADD CONSTRAINT odd CHECK session_id NOT LIKE 'sess_bad%'")
+    stories = [Story(name).claimed().started().output() for name in ("sess_1", "sess_bad1", "sess_2", "sess_bad2")]
+    await publish(jetstream, *(event for events in zip(*(story.events for story in stories), strict=True) for event in events))
+    async with sinking(jetstream, settings):
+        await until(lambda: all_acknowledged(jetstream))
+    assert clickhouse.query("SELECT session_id, count() FROM vsay.events FINAL GROUP BY 1 ORDER BY 1") == "sess_1\t3\nsess_2\t3\n"
+    refused = [event for story in stories if "bad" in story.session_id for event in story.events]
+    rows = clickhouse.query("SELECT hex(payload), reason FROM vsay.quarantine FINAL").splitlines()
+    assert {row.split("\t")[0] for row in rows} == {wire.encode(event).hex().upper() for event in refused}
+    assert all("odd" in row.split("\t")[1] for row in rows)
+
+
+async def test_old_events_go_as_the_retention_says(settings: AuditSettings, clickhouse: ClickHouse) -> None:
+    old = Story("sess_old").claimed().command("ls", "a").ended()
+    new = Story("sess_new", at=datetime.now(UTC)).claimed().command("ls", "a").ended()
+    async with stored(settings) as store:
+        await store.insert_events(old.events + new.events)
+    for days, kept in ((0, ["sess_new", "sess_old"]), (30, ["sess_new"]), (0, ["sess_new"])):
+        store = Store.open(settings, retention_days=days)
+        await store.migrate()
+        await store.close()
+        for table in ("events", "log_parts"):
+            clickhouse.query(f"OPTIMIZE TABLE vsay.{table} FINAL")
+            assert clickhouse.query(f"SELECT DISTINCT session_id FROM vsay.{table} ORDER BY 1").split() == kept, (days, table)
+    assert clickhouse.query("SELECT session_id FROM vsay.sessions ORDER BY 1") == "sess_new\nsess_old\n", (
+        "that it was is still known"
+    )
+
+
+async def test_how_far_it_is_behind_is_seen(
+    settings: AuditSettings, jetstream: JetStreamContext, clickhouse: ClickHouse, tmp_path: Path
+) -> None:
+    port = free_port()
+    await publish(jetstream, *Story("sess_1").claimed().started().events)
+    await jetstream.publish(subjects.event("sess_1", "output"), b"no event")
+    await asyncio.to_thread(clickhouse.stop)
+    with service(settings, tmp_path, VSAY_HEALTH_PORT=str(port)):
+
+        async def tells(path: str, text: str) -> bool:
+            return text in (await ask(port, f"GET {path} HTTP/1.1\r\n\r\n".encode()))[1].decode()
+
+        await until(lambda: tells("/readyz", "3 events behind"))
+        await until(lambda: tells("/metrics", 'vsay_audit_lag_messages{stream="SESSIONS"} 3.0'))
+        await asyncio.to_thread(clickhouse.start)
+        await until(lambda: tells("/readyz", "0 events behind"))
+        await until(lambda: tells("/metrics", 'vsay_audit_lag_messages{stream="SESSIONS"} 0.0'))
+        await until(lambda: tells("/metrics", 'vsay_audit_stored_total{stream="SESSIONS"} 2.0'))
+        await until(lambda: tells("/metrics", 'vsay_audit_quarantined_total{stream="SESSIONS"} 1.0'))

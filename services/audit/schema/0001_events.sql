@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS events
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (session_id, seq)
+SETTINGS ttl_only_drop_parts = 1
 COMMENT 'Every event of every session. A row may be there twice until parts are merged: read it with FINAL, or take the views';
 
 CREATE TABLE IF NOT EXISTS quarantine
