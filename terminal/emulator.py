@@ -1,6 +1,7 @@
 """The screen that the output has drawn: a VT emulator that is fed only when somebody looks, and parked when nobody does."""
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -14,11 +15,17 @@ PENDING_BYTES_MAX: Final = 256 * 1024
 TAIL_BYTES: Final = 64 * 1024
 """Of a skipped flood, what is drawn."""
 
-
 SCROLLBACK_ROWS: Final = 1
 """Nobody looks at it; without any, the emulator (0.69) forgets on scrolling which rows were wrapped."""
 
-_RIGHT_PROMPT: Final = re.compile(r" {4,}\S(?:.{0,40}\S)?(?<=\S) ?$")
+COLOURS_MAX: Final = 64
+"""Of a skipped flood, so many of the last colour changes are kept: what they say together is the colour at its end."""
+
+RIGHT_PROMPT_INDENT_MAX: Final = 1
+"""Cells between a right prompt and the edge, as zsh leaves them."""
+
+_RIGHT_PROMPT: Final = re.compile(r" {4,}\S(?:.{0,60}\S)?$")
+_COLOUR: Final = re.compile(rb"\x1b\[[0-9;:]*m")
 
 
 class Screen(Struct, frozen=True):
@@ -59,14 +66,26 @@ class Emulator:
         """
         terminal = self._drawn()
         col, row = terminal.cursor_position()
-        first, last = row, row
-        while first > 0 and terminal.is_line_wrapped(first - 1):
-            first -= 1
-        while last + 1 < self.rows and terminal.is_line_wrapped(last):
-            last += 1
+        first, last = self._rows_of_line(row)
         above = "".join(_text(terminal, each, 0, self.cols) for each in range(first, row))
         behind = "".join(_text(terminal, each, col if each == row else 0, self.cols) for each in range(row, last + 1))
-        return above + _text(terminal, row, 0, col) + _RIGHT_PROMPT.sub("", behind).rstrip()
+        return above + _text(terminal, row, 0, col) + self._without_right_prompt(behind)
+
+    def line_over_full_rows(self) -> str:
+        """As `line`; rows above that are full are taken for its beginning, as of an editor that wraps its line by itself."""
+        line, row = self.line(), self._rows_of_line(self._drawn().cursor_position()[1])[0]
+        while row > 0 and not (above := _text(self._drawn(), row - 1, 0, self.cols))[-1:].isspace() and above:
+            line, row = above + line, row - 1
+        return line
+
+    def lines_above(self) -> Iterator[str]:
+        """The logical lines above the one in which the cursor stands, upwards, as far as the screen goes."""
+        terminal = self._drawn()
+        row, _ = self._rows_of_line(terminal.cursor_position()[1])
+        while row > 0:
+            first, last = self._rows_of_line(row - 1)
+            yield self._without_right_prompt("".join(_text(terminal, each, 0, self.cols) for each in range(first, last + 1)))
+            row = first
 
     @property
     def is_full_screen(self) -> bool:
@@ -103,13 +122,31 @@ class Emulator:
             self._pending, self._pending_bytes = [], 0
         return self._terminal
 
+    def _rows_of_line(self, row: int) -> tuple[int, int]:
+        """First and last row of the logical line that has `row`."""
+        terminal = self._drawn()
+        first, last = row, row
+        while first > 0 and terminal.is_line_wrapped(first - 1):
+            first -= 1
+        while last + 1 < self.rows and terminal.is_line_wrapped(last):
+            last += 1
+        return first, last
+
+    def _without_right_prompt(self, cells: str) -> str:
+        text = cells.rstrip()
+        reaches_the_edge = len(cells) - len(text) <= RIGHT_PROMPT_INDENT_MAX
+        return (_RIGHT_PROMPT.sub("", text) if reaches_the_edge else text).rstrip()
+
     def _shorten(self) -> None:
-        """Of plain lines that scroll by, those that are still on the screen at the end are enough."""
+        """Of lines that scroll by, those that are still on the screen at the end are enough; colours of dropped ones are kept."""
         joined = b"".join(self._pending)
         start = joined.find(b"\n", len(joined) - TAIL_BYTES) + 1
-        tail = joined[start:]
-        if start and b"\x1b" not in joined[:start] and tail.count(b"\n") > 2 * self.rows:
-            self._pending, self._pending_bytes = [b"\r\n", tail], len(tail) + 2
+        dropped, tail = joined[:start], joined[start:]
+        colours = _COLOUR.findall(dropped) if b"\x1b" in dropped else []
+        if start and len(colours) == dropped.count(b"\x1b") and tail.count(b"\n") > 2 * self.rows:
+            kept = b"".join(colours[-COLOURS_MAX:])
+            self._pending = [kept + b"\r\n", tail]
+            self._pending_bytes = len(kept) + 2 + len(tail)
             return
         self._drawn()
 

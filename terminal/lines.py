@@ -1,67 +1,106 @@
-"""Command lines, read from the screen when they are entered: what stands between the prompt and the cursor.
+"""Lines that are being typed: their keys are kept until the screen has shown them, and no longer.
 
-Keys are kept until the screen has shown them, and no longer; keys that it does not show are forgotten.
+What the screen does not show is forgotten, which is how passwords stay out of every event. A line ends in one of two ways:
+a newline finishes it (`finished`: the terminal driver's own line editing, and editors that say nothing), or a line editor
+that switches bracketed paste on for its prompt switches it off again (`accepted`: bash, zsh, fish, readline, Python).
 """
 
 import re
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Final
+from unicodedata import east_asian_width
 
 from msgspec import Struct
 
-from terminal.keys import ENTER, plain_text, printable_runs
+from terminal import keys as typed_keys
+from terminal.keys import ABORT, could_show, printable_runs, without_end
 
 KEYS_BYTES_MAX: Final = 256 * 1024
 """Of keys that wait to be shown; what is typed beyond is taken as not shown."""
 
-_ZSH_CONSTRUCTS: Final = "quote|dquote|bquote|heredoc|cmdsubst|for|while|if|then|else|pipe|cmdand|cmdor|function|case|subsh|cursh"
-_CONTINUATION: Final = re.compile(rf"(?:(?:{_ZSH_CONSTRUCTS})(?: (?:{_ZSH_CONSTRUCTS}))*)?> |\.\.\. ")
-"""Secondary prompts: PS2 of POSIX shells, PROMPT2 of zsh, sys.ps2 of Python."""
+ENTRIES_MAX: Final = 1024
+"""Of lines that wait to be shown."""
+
+PROMPTS_MAX: Final = 8
+"""So many of the last different prompts are known again where one was not seen before the keys came."""
+
+TAIL_CHARS: Final = 40
+"""Of a line whose beginning has left the screen, so much has to be on it."""
+
+PIECES_MAX: Final = 512
+"""Of one line: so many times is told when which of its keys were typed."""
+
+END_OF_INPUT: Final = b"\x04"
+
+_ZSH_CONSTRUCTS: Final = "quote|dquote|bquote|heredoc|heredocd|cmdsubst|mathsubst|for|while|until|repeat|select|if|then|elif|else|pipe|errpipe|cmdand|cmdor|function|case|subsh|cursh|math|array|bracecond|braceparam|backquote"
+_CONTINUATION: Final = re.compile(
+    rf"(?:(?:{_ZSH_CONSTRUCTS})(?: (?:{_ZSH_CONSTRUCTS}))*)?> ?| *\.\.\.[:>]? ?| *-> ?|[\w.]+[-'\"(*$^!][#>] ?"
+)
+"""Secondary prompts: PS2 of POSIX shells, PROMPT2 of zsh, sys.ps2 of Python, and those of IPython, sqlite3, mysql and psql."""
 
 _CONTEXTS: Final = (
-    (re.compile(r">>> $|In \[\d+\]: $"), "python"),
+    (re.compile(r"(?:>>> |\.\.\. |In \[\d+\]: )$"), "python"),
     (re.compile(r"(?:mysql|MariaDB \[[^\]]*\])> $"), "mysql"),
-    (re.compile(r"[\w.-]+[=-][#>] $"), "psql"),
-    (re.compile(r"[\w.-]+:\d+(?:\[\d+\])?> $"), "redis"),
-    (re.compile(r"sqlite> $"), "sqlite"),
+    (re.compile(r"^[\w.-]+=[*!^]?[#>] $"), "psql"),
+    (re.compile(r"^[\w.-]+:\d+(?:\[\d+\])?> $"), "redis"),
+    (re.compile(r"^sqlite> $"), "sqlite"),
+    (re.compile(r"^read> $"), "read"),
 )
 
-ABORT: Final = b"\x03"
-"""Ctrl-C: what stands in the line is not entered."""
+_SECRET_PROMPT: Final = re.compile(r"(?:pass(?:word|phrase|code|wort)|secret|token|\bpin|\botp)\b[^:]{0,40}[:?>]\s*$", re.IGNORECASE)
+_VEILED: Final = re.compile(r"[●•*∗]+")
+"""What fish and others show in place of a secret."""
 
 
 class Entry(Struct):
-    """A line that is being typed: its keys so far, and the screen's line before them when that was known."""
+    """A line that is being typed: its keys so far, and the screen's line before them when that was a prompt."""
 
     prompt: str | None
     started_seq: int
     keys: bytearray
+    pieces: list[tuple[int, int]]
+    """At which offset of `keys` those begin that were typed after which output event."""
+    is_entered: bool = False
+    """Ended by Enter."""
     is_aborted: bool = False
     """Ended by Ctrl-C: nothing of it is entered."""
-    shown_keys: int = 0
+    told: int = 0
     """How many of the keys were seen on the screen, and told."""
+    had_output: bool = False
+    """Whether the machine has sent anything since."""
 
 
 class Entered(Struct, frozen=True):
-    """A line was entered: its text, and how it was found."""
+    """A line was entered: its text, and how it was found. `prompt` is what stands before it."""
 
     text: str
     confidence: str
     started_seq: int
     context: str
     continues: bool
-    typed_ahead: bool = False
-    """No prompt stood before it: it was echoed before its reader was ready, which may show it once more."""
+    prompt: str
+    is_secret: bool = False
+    """Shown, and yet the answer to a question for a secret."""
 
 
 class Seen(Struct, frozen=True):
     """What became of keys: `echoed` were shown, or show nothing; `masked` tells that others were not."""
 
     echoed: bytes = b""
+    typed_after: tuple[tuple[int, int], ...] = ()
     masked: bool = False
     entered: Entered | None = None
     finished: bool = False
     """The screen's line is done: it was a prompt and what was typed at it."""
+
+
+class Look(Struct, frozen=True):
+    """What stands on the screen from the prompt of the line editor to the cursor, one string a logical line."""
+
+    lines: tuple[str, ...]
+    prompt: str | None
+    """That `lines[0]` begins with; None when none was recognized, and `lines` is the cursor's alone."""
 
 
 class Lines:
@@ -71,6 +110,11 @@ class Lines:
         self._waiting: deque[Entry] = deque()
         self._typing: Entry | None = None
         self._bytes = 0
+        self._pasting = False
+        self._prompts: dict[str, str] = {}
+        """The newest last, each with what read the lines there."""
+        self.enters = 0
+        """How many lines were ended by Enter and not seen entered: without one, nothing can be."""
 
     @property
     def is_waiting(self) -> bool:
@@ -82,117 +126,309 @@ class Lines:
         """Whether any keys have not been told of yet."""
         return bool(self._waiting or self._typing)
 
+    def prompts(self) -> list[str]:
+        """Prompts at which a line may end now, the likeliest first."""
+        entries = (*self._waiting, *((self._typing,) if self._typing else ()))
+        return list(dict.fromkeys([*(entry.prompt for entry in entries[:PROMPTS_MAX] if entry.prompt), *reversed(self._prompts)]))
+
+    def knows(self, prompt: str, reader: str = "") -> str:
+        """`prompt` is one, at which `reader` reads unless it was known before; returns what reads there."""
+        if not prompt.strip():
+            return reader
+        reader = self._prompts.pop(prompt, reader)
+        self._prompts[prompt] = reader
+        if len(self._prompts) > PROMPTS_MAX:
+            del self._prompts[next(iter(self._prompts))]
+        return reader
+
+    def is_prompt(self, line: str) -> bool:
+        """Whether a line was entered at this prompt lately."""
+        return line in self._prompts
+
     def typed(self, data: bytes, line: str, seq: int) -> list[Seen]:
         """Keys were typed while the cursor's line was `line`, after output event `seq`."""
         seen: list[Seen] = []
-        position = 0
-        for enter in ENTER.finditer(data):
-            seen += self._press(data[position : enter.end()], line, seq)
-            position = enter.end()
-            if self._typing is not None:
-                self._waiting.append(self._typing)
-                self._typing = None
-        if position < len(data):
-            seen += self._press(data[position:], line, seq)
+        for keys, is_end, self._pasting in typed_keys.lines(data, pasting=self._pasting):
+            seen += self._press(keys, line, seq, is_end=is_end)
         return seen
 
-    def finished(self, line: str, *, full_screen: bool) -> list[Seen]:
+    def output_came(self) -> None:
+        """The machine sent something, so what it shows of the keys so far may have come."""
+        for entry in self._waiting:
+            entry.had_output = True
+
+    def finished(self, line: str) -> list[Seen]:
         """The screen finishes a line, which reads `line`: the newline of an Enter came back, or a program wrote one."""
         for number, entry in enumerate(self._waiting):
-            text = None if full_screen else _command(entry, line)
+            text = _command(entry, line)
             if text is not None:
                 seen = [self._forget(self._waiting.popleft()) for _ in range(number)]
                 return [*seen, self._accept(self._waiting.popleft(), text, line)]
+        if self._waiting and _is_unshown(self._waiting[0], line):
+            return [self._forget(self._waiting.popleft())]
         return []
 
-    def settled(self, line: str) -> list[Seen]:
-        """It has been quiet: whatever of the keys is to be shown is shown by now, in `line`."""
-        seen = [self._forget(entry) for entry in self._waiting]
-        self._waiting.clear()
+    def accepted(self, look: Look, *, again: str = "", indents: bool = False) -> list[Seen]:
+        """A line editor is done with what it shows in `look`; it need not be what the keys say.
+
+        `again`: a line that was typed before, and may be read only now. `indents`: the editor is one that sets the lines
+        of a command below each other, as fish does.
+        """
+        self._pasting = False
+        if not self._waiting and self._typing is not None and self._typing.keys:
+            self._waiting.append(self._typing)
+            self._typing = None
+        seen, entries = self._entries_of(look)
+        self.enters = max(self.enters - (sum(entry.is_entered for entry in entries) if entries else 1), 0)
+        if look.prompt is None and not entries and again and look.lines[-1].endswith(again):
+            text, confidence, prompt = again, "screen", look.lines[-1].removesuffix(again)
+        else:
+            text, confidence, prompt = _edited(entries, look, indents=indents)
+        seen += [self._told(entry, text) for entry in entries]
+        if entries and entries[-1].is_aborted:
+            text = ""
+        self.knows(prompt, _context(prompt))
+        if not text.strip() or _VEILED.fullmatch(text):
+            return [*seen, Seen(finished=True)]
+        started_seq = entries[0].started_seq if entries else 0
+        entered = Entered(text.rstrip(), confidence, started_seq, _context(prompt), is_continuation(prompt), prompt)
+        return [*seen, Seen(entered=entered, finished=True)]
+
+    def settled(self, line: str, *, editing: bool) -> list[Seen]:
+        """It has been quiet: whatever of the keys is to be shown is shown by now, in `line`. A line editor may take its time."""
+        seen: list[Seen] = []
+        while self._waiting and self._waiting[0].had_output and not editing:
+            seen.append(self._forget(self._waiting.popleft()))
         if self._typing is not None:
             seen += self._look_at(self._typing, line)
         return [each for each in seen if each != Seen()]
 
-    def _press(self, keys: bytes, line: str, seq: int) -> list[Seen]:
+    def abandoned(self) -> list[Seen]:
+        """The line editor has gone without anything entered, as after Ctrl-D: the keys that did it belong to no line."""
+        entry = self._typing
+        if entry is None or printable_runs(bytes(entry.keys)):
+            return []
+        self._typing = None
+        return [self._forget(entry)]
+
+    def forget_all(self) -> list[Seen]:
+        """Nothing will be shown any more."""
+        entries = [*self._waiting, *([self._typing] if self._typing else [])]
+        self._waiting.clear()
+        self._typing = None
+        return [each for each in map(self._forget, entries) if each != Seen()]
+
+    def _press(self, keys: bytes, line: str, seq: int, *, is_end: bool) -> list[Seen]:
         entry = self._typing
         if entry is None:
-            # With lines still waiting, the screen does not stand at this line's prompt yet.
-            entry = self._typing = Entry(None if self._waiting else line, seq, bytearray())
-        if self._bytes + len(keys) > KEYS_BYTES_MAX:
+            # With lines still waiting, the screen does not stand at this line's prompt yet; a blank line is none.
+            prompt = None if self._waiting or not line.strip() else line
+            entry = self._typing = Entry(prompt, seq, bytearray(), [])
+        if self._bytes + len(keys) > KEYS_BYTES_MAX or len(self._waiting) >= ENTRIES_MAX:
             self._typing = None
             self._bytes -= len(entry.keys)
             return [Seen(masked=True)]
+        if (not entry.pieces or entry.pieces[-1][1] != seq) and len(entry.pieces) < PIECES_MAX:
+            entry.pieces.append((len(entry.keys), seq))
         entry.keys += keys
         self._bytes += len(keys)
-        if keys.endswith(ABORT):
-            entry.is_aborted = True
+        if entry.keys == END_OF_INPUT:  # in an empty line it ends what reads, and is no part of the next line
             self._typing = None
+            self._bytes -= len(entry.keys)
+            return [self._echoed(entry)]
+        if is_end:
+            entry.is_aborted = keys.endswith(ABORT)
+            entry.is_entered = not entry.is_aborted
+            self.enters += entry.is_entered
             self._waiting.append(entry)
+            self._typing = None
         return []
+
+    def _entries_of(self, look: Look) -> tuple[list[Seen], list[Entry]]:
+        """The lines that were typed for what a line editor was done with, at most as many as it has lines.
+
+        Those before them were typed for something else that did not show them.
+        """
+        shown = "\n".join(look.lines)
+        for number, entry in enumerate(self._waiting):
+            if _could_be_edited(entry, look, shown):
+                seen = [self._forget(self._waiting.popleft()) for _ in range(number)]
+                taken = [self._waiting.popleft()]
+                while self._waiting and len(taken) < len(look.lines) and _is_part(self._waiting[0], shown):
+                    taken.append(self._waiting.popleft())
+                return seen, taken
+        # None that could be: of several, the oldest was meant, and the editor has made something else of it.
+        return [], [self._waiting.popleft()] if self._waiting else []
 
     def _look_at(self, entry: Entry, line: str) -> list[Seen]:
         """Tell of the keys of an unfinished line as far as they are on the screen."""
-        untold = bytes(entry.keys[entry.shown_keys :])
-        if not untold or not _is_shown(entry, line):
+        if entry.told == len(entry.keys) or not _is_shown(entry, line):
             return []
-        entry.shown_keys = len(entry.keys)
-        return [Seen(echoed=untold)]
+        return [self._echoed(entry)]
+
+    def _echoed(self, entry: Entry) -> Seen:
+        untold = bytes(entry.keys[entry.told :])
+        after = _typed_after(entry)
+        entry.told = len(entry.keys)
+        return Seen(echoed=untold, typed_after=after)
+
+    def _told(self, entry: Entry, text: str) -> Seen:
+        """What became of the keys of a line that an editor was done with as `text`."""
+        self._bytes -= len(entry.keys)
+        keys = without_end(bytes(entry.keys))
+        is_shown = not printable_runs(keys) or could_show(keys, text) or _is_part(entry, text)
+        return self._echoed(entry) if is_shown else Seen(masked=True)
 
     def _accept(self, entry: Entry, text: str, line: str) -> Seen:
         self._bytes -= len(entry.keys)
-        untold = bytes(entry.keys[entry.shown_keys :])
+        self.enters = max(self.enters - entry.is_entered, 0)
+        echoed = self._echoed(entry)
         if not text.strip() or entry.is_aborted:
-            return Seen(echoed=untold, finished=True)
+            return Seen(echoed=echoed.echoed, typed_after=echoed.typed_after, finished=True)
         before = line[: len(line) - len(text)]
-        context = next((name for pattern, name in _CONTEXTS if pattern.search(before)), "")
-        continues = is_continuation(before)
-        return Seen(
-            echoed=untold,
-            entered=Entered(text.rstrip(), "screen", entry.started_seq, context, continues, not before),
-            finished=True,
+        entered = Entered(
+            text=text.rstrip(),
+            confidence="screen",
+            started_seq=entry.started_seq,
+            context=_context(before),
+            continues=is_continuation(before),
+            prompt=before,
+            is_secret=_SECRET_PROMPT.search(before) is not None,
         )
+        return Seen(echoed=echoed.echoed, typed_after=echoed.typed_after, entered=entered, finished=True)
 
     def _forget(self, entry: Entry) -> Seen:
         """Nothing of it was shown, as at a password prompt."""
         self._bytes -= len(entry.keys)
-        untold = bytes(entry.keys[entry.shown_keys :])
-        return Seen(masked=True) if printable_runs(untold) else Seen(echoed=untold)
+        self.enters = max(self.enters - entry.is_entered, 0)
+        if printable_runs(bytes(entry.keys[entry.told :])):
+            return Seen(masked=True)
+        return self._echoed(entry)
 
 
 def is_continuation(line: str) -> bool:
     """Whether `line` is a secondary prompt, so that the line before it is not a whole command."""
-    return _CONTINUATION.fullmatch(line) is not None
+    return bool(line) and _CONTINUATION.fullmatch(line) is not None
+
+
+def look(line: str, above: Iterable[str], prompts: Sequence[str]) -> Look:
+    """From the cursor's `line` upwards to the line that begins with one of `prompts`; of several, with the first of them."""
+    found: list[str] = []
+    for each in (line, *above):
+        found.insert(0, each)
+        for prompt in prompts:
+            if each.startswith(prompt) or each == prompt.rstrip():
+                return Look(tuple(found), prompt)
+    return Look((line,), None)
+
+
+def _context(prompt: str) -> str:
+    return next((name for pattern, name in _CONTEXTS if pattern.search(prompt)), "")
+
+
+def _edited(entries: Sequence[Entry], look: Look, *, indents: bool) -> tuple[str, str, str]:
+    """The text that a line editor was done with, how it was found, and its prompt."""
+    expected = "\n".join(filter(None, (typed_keys.text(without_end(bytes(entry.keys))) or "" for entry in entries)))
+    last = expected.rpartition("\n")[2].rstrip()
+    if len(last) > TAIL_CHARS and look.lines[-1].endswith(last[-TAIL_CHARS:]) and not look.lines[-1].endswith(last):
+        return expected, "input", look.prompt or ""  # longer than the screen
+    if look.prompt is not None:
+        rest = _continued(look, indents=indents)
+        shown = "\n".join([look.lines[0][len(look.prompt) :], *rest])
+        same = "\n" in expected and not _context(look.prompt) and expected.replace("\t", " ").split() == shown.split()
+        if rest and _is_interrupted(expected, shown.split("\n")):
+            return expected, "input", look.prompt
+        return (expected if same else shown), "screen", look.prompt
+    if last and look.lines[-1].endswith(last):
+        return expected, "input", look.lines[-1].removesuffix(last) if "\n" not in expected else ""
+    runs = printable_runs(without_end(bytes(entries[0].keys))) if entries else []
+    longest = max(runs, key=len, default="")
+    if len(longest) > 1 and longest in look.lines[-1]:
+        start = look.lines[-1].find(longest)
+        return look.lines[-1][start:], "input", look.lines[-1][:start]
+    return "", "input", ""
+
+
+def _continued(look: Look, *, indents: bool) -> Sequence[str]:
+    """The lines of a command behind its first, less what the editor has put before them."""
+    prompt, rest = look.prompt or "", look.lines[1:]
+    if _context(prompt):
+        return [_CONTINUATION.sub("", each, count=1) for each in rest]
+    width = sum(2 if east_asian_width(character) in "WF" else 1 for character in prompt)
+    if indents and all(each[:width].isspace() for each in rest):
+        return [each[width:] for each in rest]
+    return rest
+
+
+def _is_interrupted(expected: str, shown: Sequence[str]) -> bool:
+    """Whether `shown` is what was typed, with the output of another program in its midst."""
+    end = shown[-1].rstrip()
+    return bool(end) and "\n" not in expected and expected.rstrip().endswith(end) and shown[0].startswith(expected.rstrip()[: -len(end)])
+
+
+def _could_be_edited(entry: Entry, look: Look, shown: str) -> bool:
+    if look.prompt is None:
+        return _is_part(entry, shown)
+    text = shown[len(look.prompt) :]
+    return could_show(without_end(bytes(entry.keys)), text.removesuffix("^C") if entry.is_aborted else text) or (
+        len(look.lines) > 1 and _is_part(entry, shown)
+    )
+
+
+def _is_part(entry: Entry, shown: str) -> bool:
+    """Whether what was typed stands somewhere in `shown`."""
+    keys = without_end(bytes(entry.keys))
+    expected = typed_keys.text(keys)
+    if expected is not None:
+        return all(line.strip() in shown for line in expected.split("\n")) and bool(expected.strip())
+    longest = max(printable_runs(keys), key=len, default="")
+    return len(longest) > 1 and longest in shown
 
 
 def _command(entry: Entry, line: str) -> str | None:
     """What was entered, when `line` is the line of `entry`; None when it is not."""
     if entry.is_aborted:
         return "" if _is_shown(entry, line.removesuffix("^C")) else None
-    keys = bytes(ENTER.sub(b"", bytes(entry.keys)))
-    plain = plain_text(keys)
-    if plain is not None and plain:
-        return plain if line.endswith(plain) else None
+    keys = without_end(bytes(entry.keys))
+    expected = typed_keys.text(keys)
+    if expected is not None and expected.strip():
+        if entry.prompt is not None and line.startswith(entry.prompt):
+            return expected if could_show(keys, line[len(entry.prompt) :]) else None
+        return expected.rstrip() if line.endswith(expected.rstrip()) else None
     if entry.prompt is None:
-        return "" if not keys else None
-    if not keys:
-        return "" if line == entry.prompt else None
+        return "" if expected is not None else None
+    if expected is not None or not printable_runs(keys):
+        text = line[len(entry.prompt) :] if line.startswith(entry.prompt) else ""
+        if expected is not None:
+            return "" if line.rstrip() == entry.prompt.rstrip() else None
+        return text if text or line.rstrip() == entry.prompt.rstrip() else None
     if not line.startswith(entry.prompt) or line == entry.prompt:
-        return "" if line == entry.prompt and not printable_runs(keys) else None
+        return None
     text = line[len(entry.prompt) :]
-    runs = printable_runs(keys)
-    return text if not runs or runs[0] in text or runs[-1] in text else None
+    return text if could_show(keys, text) else None
 
 
 def _is_shown(entry: Entry, line: str) -> bool:
     """Whether what was typed so far stands in `line`, where the prompt ends."""
-    keys = bytes(entry.keys).removesuffix(ABORT)
-    runs = printable_runs(keys)
-    if not runs:
+    keys = without_end(bytes(entry.keys)) if entry.is_aborted else bytes(entry.keys)
+    if not printable_runs(keys):
         return True
     if entry.prompt is None or not line.startswith(entry.prompt):
         return False
-    text = line[len(entry.prompt) :]
-    plain = plain_text(keys)
-    if plain is not None:
-        return text.endswith(plain)
-    return runs[0] in text or runs[-1] in text
+    return could_show(keys, line[len(entry.prompt) :])
+
+
+def _is_unshown(entry: Entry, line: str) -> bool:
+    """Whether the line of `entry` is finished and shows nothing of it, as after a password."""
+    return entry.prompt is not None and line.rstrip() == entry.prompt.rstrip() and bool(printable_runs(bytes(entry.keys)))
+
+
+def _typed_after(entry: Entry) -> tuple[tuple[int, int], ...]:
+    """Of the keys that were not told yet: after which output event how many were typed."""
+    ends = [offset for offset, _ in entry.pieces[1:]] + [len(entry.keys)]
+    after = []
+    for (start, seq), end in zip(entry.pieces, ends, strict=True):
+        if count := end - max(start, entry.told):
+            if count > 0:
+                after.append((seq, count))
+    return tuple(after)

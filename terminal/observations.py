@@ -4,9 +4,13 @@ from msgspec import Struct
 
 
 class InputEchoed(Struct, frozen=True):
-    """Keys that the terminal showed, or that show nothing by their nature, like arrows and Enter."""
+    """Keys that the terminal showed, or that show nothing by their nature, like arrows and Enter.
+
+    `typed_after` says when they were typed, which is before they were seen: (output event, how many bytes after it), in order.
+    """
 
     data: bytes
+    typed_after: tuple[tuple[int, int], ...] = ()
 
 
 class InputMasked(Struct, frozen=True):
@@ -17,6 +21,7 @@ class CommandEntered(Struct, frozen=True):
     """Command line `n` (from 1) was entered. `confidence`: `exact` (told by the shell), `screen` (read from it) or `input`.
 
     `started_seq` is the output event in which its line began, `output_from_seq` the one after which its output follows.
+    `context` names what read the line when that was not the login shell. `masked`: secrets are left out of `text`.
     """
 
     n: int
@@ -26,6 +31,7 @@ class CommandEntered(Struct, frozen=True):
     output_from_seq: int
     context: str = ""
     cwd: str | None = None
+    masked: bool = False
 
 
 class TextShown(Struct, frozen=True):
@@ -40,4 +46,12 @@ class TextShown(Struct, frozen=True):
     exit_status: int | None = None
 
 
-Observation = InputEchoed | InputMasked | CommandEntered | TextShown
+class CommandFinished(Struct, frozen=True):
+    """The output of command `n` ended in output event `output_to_seq`; `exit_status` is known only when the shell told it."""
+
+    n: int
+    output_to_seq: int
+    exit_status: int | None = None
+
+
+Observation = InputEchoed | InputMasked | CommandEntered | TextShown | CommandFinished

@@ -1,65 +1,83 @@
 """Watches one terminal: gets every byte that is typed and shown, tells what a person would say has happened."""
 
-from collections import deque
+import re
+from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
-from terminal.emulator import Emulator, Screen
-from terminal.lines import Entered, Lines, Seen, is_continuation
-from terminal.observations import CommandEntered, InputEchoed, InputMasked, Observation, TextShown
-from terminal.text import Collector
+from msgspec.structs import replace
 
-AHEAD_COMMANDS_MAX: Final = 64
-AHEAD_LINES_MAX: Final = 1000
-"""So many lines of output are looked at for a command that was typed ahead; then it is not expected any more."""
+from terminal import marks
+from terminal.commands import Commands
+from terminal.emulator import Emulator, Screen
+from terminal.lines import Entered, Lines, Look, Seen, is_continuation, look
+from terminal.marks import Kind, Mark
+from terminal.observations import InputEchoed, InputMasked, Observation
+
+LOOKS_MAX: Final = 1000
+"""So many lines of output are looked at for what was typed last; then it is not expected among them any more."""
+
+SINCE_BYTES_MAX: Final = 4096
+
+_SHOWS_NOTHING: Final = re.compile(rb"(?:\x1b\[[0-9;:<=>?]*[ -/]*[@-~]|\x1b[()][0-9A-Za-z]|\x1b[=>]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\r)*")
 
 
 class Observer:
     """Pure: the same calls give the same observations. Costs little while nothing is typed, however much is shown."""
 
-    def __init__(self, cols: int, rows: int) -> None:
-        self.commands_total = 0
+    def __init__(self, cols: int, rows: int, mask: Callable[[str], str] = str) -> None:
+        """`mask` gives a command's text without the secrets that it contains."""
         self._emulator = Emulator(cols, rows)
         self._lines = Lines()
-        self._collector = Collector()
+        self._commands = Commands(mask)
         self._seq = 0
-        self._text_from_seq = 1
-        self._parts = 0
-        self._prompt = ""
-        """The screen's line when typing last began."""
-        self._carriage_returns = b""
-        """They may belong to a newline, before which the cursor's place has to be looked at."""
-        self._ahead: deque[str] = deque(maxlen=AHEAD_COMMANDS_MAX)
-        self._ahead_lines = 0
-        self._held: tuple[Entered, int] | None = None
-        """A line that was entered, and the event with which it was: continuation lines may follow."""
+        self._carry = b""
+        """The end of the output that may be the beginning of a mark or a newline."""
+        self._editing = False
+        """Whether a line editor has the terminal."""
+        self._has_editor = False
+        """Whether one was seen, which is then taken for the shell's: what reads lines without one is another program."""
+        self._full_screen = False
+        self._masked_there = False
+        """Whether keys to the present full-screen program were told of as masked."""
+        self._looks = 0
+        self._look: Look | None = None
+        """What the line editor showed before the last newline, and what came since."""
+        self._since = b""
+        self._edited_lines = 0
+        """How many lines it can show above the cursor's."""
+        self._newline_follows = False
+        """Whether the next newline is that of the line which was accepted, as zsh sends it."""
+        self._prompt_hint = ""
+        """The screen's line where the shell said that its prompt ends."""
+        self._told_text = ""
+
+    @property
+    def commands_total(self) -> int:
+        """How many commands were told."""
+        return self._commands.total
 
     def typed(self, data: bytes) -> list[Observation]:
         """Keys on their way to the machine."""
-        line = self._emulator.line()
-        if not self._lines.has_keys:
-            self._prompt = line
-        return self._told(self._lines.typed(data, line, self._seq))
+        self._looks = 0
+        if self._full_screen:  # what its keys show, if anything, cannot be told
+            was_masked, self._masked_there = self._masked_there, True
+            return [] if was_masked else [InputMasked()]
+        return self._told(self._lines.typed(data, self._emulator.line(), self._seq))
 
     def shown(self, data: bytes, seq: int) -> list[Observation]:
         """Output event `seq`."""
         self._seq = seq
-        data, self._carriage_returns = self._carriage_returns + data, b""
-        if not self._watches_lines():
-            self._emulator.write(data)
-            self._collector.add(data)
+        self._lines.output_came()
+        if self._carry:
+            data, self._carry = self._carry + data, b""
+        end = marks.unfinished(data)
+        if end < len(data):
+            data, self._carry = data[:end], data[end:]
+        if not self._watches() and not marks.may_hold(data):
+            self._show(data)
             return []
-        observations: list[Observation] = []
-        position = 0
-        while self._watches_lines() and (newline := data.find(b"\n", position)) >= 0:
-            line_end = len(data[:newline].rstrip(b"\r"))
-            self._show(data[position:line_end])
-            observations += self._finish_line()
-            self._show(data[line_end : newline + 1])
-            position = newline + 1
-        rest = data[position:].rstrip(b"\r")
-        self._show(rest)
-        self._carriage_returns = data[position + len(rest) :]
-        return observations
+        return self._walk(data)
 
     def resized(self, cols: int, rows: int) -> list[Observation]:
         """The terminal has another size from here on."""
@@ -68,20 +86,27 @@ class Observer:
 
     def settle(self) -> list[Observation]:
         """Nothing has happened for a moment: what is still open is decided."""
-        self._show(self._carriage_returns)
-        self._carriage_returns = b""
-        if not self._lines.has_keys and self._held is None:
-            return self._text(all_of_it=False)
+        self._flush()
+        if not self._lines.has_keys and not self._commands.is_held and not self._editing:
+            return self._commands.text(self._seq)
         line = self._emulator.line()
-        told = self._told(self._lines.settled(line))
-        return told if is_continuation(line) else [*told, *self._release(), *self._text(all_of_it=False)]
+        told = self._told(self._lines.settled(line, editing=self._editing))
+        if is_continuation(line):
+            return told
+        told += self._commands.release()
+        if self._editing:
+            return [*told, *self._commands.end(self._seq), *self._commands.rest()]
+        return [*told, *self._commands.text(self._seq)]
 
     def finish(self) -> list[Observation]:
         """The session is over."""
-        settled = [*self.settle(), *self._release()]
-        if self._emulator.line() == self._prompt:
-            self._collector.drop_line()
-        return [*settled, *self._text(all_of_it=True)]
+        self._flush()
+        line = self._emulator.line()
+        told = self._told([*self._lines.settled(line, editing=False), *self._lines.forget_all()])
+        told += [*self._commands.release(), *self._commands.rest()]
+        if self._lines.is_prompt(line):
+            self._commands.drop_line()
+        return [*told, *self._commands.end(self._seq)]
 
     def screen(self) -> Screen:
         """What is on the screen now."""
@@ -91,76 +116,166 @@ class Observer:
         """Nobody looks for a while: give memory back."""
         self._emulator.park()
 
-    def _show(self, data: bytes) -> None:
-        self._emulator.write(data)
-        self._collector.add(data)
-
-    def _watches_lines(self) -> bool:
+    def _watches(self) -> bool:
         """Whether what the next finished line reads can tell something."""
-        return self._lines.is_waiting or self._held is not None or bool(self._ahead)
+        if self._full_screen or self._looks > LOOKS_MAX:
+            return False
+        if self._editing:
+            return self._is_enter_due()
+        return self._lines.is_waiting or self._commands.is_held or bool(self._commands.expects_again)
 
-    def _finish_line(self) -> list[Observation]:
-        line = self._emulator.line()
-        if self._is_shown_again(line):
-            self._collector.drop_line()
+    def _is_enter_due(self) -> bool:
+        """Whether Enter was typed that no line was seen to be entered by, at the line editor's prompt."""
+        return self._lines.enters > 0 or bool(self._commands.expects_again)
+
+    def _walk(self, data: bytes) -> list[Observation]:
+        """Show `data`, looking at the screen before every newline and at every mark that can tell something."""
+        told: list[Observation] = []
+        position = 0
+        mark = marks.find(data, 0)
+        while True:
+            end = mark.start if mark else len(data)
+            newline = data.find(b"\n", position, end) if self._watches() else -1
+            if newline >= 0:
+                line_end = position + len(data[position:newline].rstrip(b"\r"))
+                self._show(data[position:line_end])
+                told += self._newline()
+                self._show(data[line_end : newline + 1])
+                position = newline + 1
+            elif mark:
+                self._show(data[position : mark.start])
+                told += self._marked(mark)
+                self._show(data[mark.start : mark.end])
+                position = mark.end
+                mark = marks.find(data, position)
+            else:
+                break
+        rest = data[position:]
+        if self._watches() and not self._carry:  # a carriage return may belong to a newline, before which one has to look
+            kept = rest.rstrip(b"\r")
+            rest, self._carry = kept, rest[len(kept) :]
+        self._show(rest)
+        return told
+
+    def _show(self, data: bytes) -> None:
+        if not data:
+            return
+        self._emulator.write(data)
+        if self._full_screen:
+            return
+        if self._editing:
+            self._edited_lines += data.count(b"\n")
+            if len(self._since) < SINCE_BYTES_MAX:
+                self._since += data
+        else:
+            self._commands.show(data)
+
+    def _flush(self) -> None:
+        data, self._carry = self._carry, b""
+        self._show(data)
+
+    # Lines end.
+
+    def _newline(self) -> list[Observation]:
+        self._looks += 1
+        if self._editing:
+            self._look, self._since = self._looked(), b""
             return []
-        seen = self._lines.finished(line, full_screen=self._emulator.is_full_screen)
-        released = [] if any(each.entered and each.entered.continues for each in seen) else self._release()
+        if self._newline_follows:
+            self._newline_follows = False
+            return []
+        line = self._emulator.line()
+        again = self._commands.expects_again
+        seen = self._lines.finished(line)
+        if not seen and self._lines.is_waiting and (longer := self._emulator.line_over_full_rows()) != line:
+            seen = self._lines.finished(longer)
+        if again and not any(each.entered for each in seen) and line != again and line.endswith(again):
+            prompt = line.removesuffix(again)
+            seen.append(Seen(entered=Entered(again, "screen", self._seq, "", is_continuation(prompt), prompt), finished=True))
+        released = [] if any(each.entered and each.entered.continues for each in seen) else self._commands.release()
         return [*released, *self._told(seen)]
 
-    def _is_shown_again(self, line: str) -> bool:
-        """Whether a command that was typed ahead stands in `line`, now at its prompt."""
-        if not self._ahead:
-            return False
-        self._ahead_lines += 1
-        if line != self._ahead[0] and line.endswith(self._ahead[0]):
-            self._ahead.popleft()
-            return True
-        if self._ahead_lines > AHEAD_LINES_MAX:
-            self._ahead.clear()
-        return False
+    def _looked(self) -> Look:
+        prompts = self._lines.prompts()
+        if self._prompt_hint:
+            prompts.insert(0, self._prompt_hint)
+        return look(self._emulator.line(), islice(self._emulator.lines_above(), self._edited_lines), prompts)
+
+    def _accepted(self) -> list[Observation]:
+        """The line editor gives the terminal back: what it shows was entered."""
+        before_newline, since = self._look, self._since
+        is_newest = before_newline is not None and _SHOWS_NOTHING.fullmatch(since.removeprefix(b"\r").removeprefix(b"\n"))
+        seen = self._lines.accepted(
+            before_newline if is_newest and before_newline else self._looked(),
+            again=self._commands.expects_again,
+            indents=self._commands.editor_indents,
+        )
+        told = self._told(seen)
+        self._leave_editor()
+        self._newline_follows = not is_newest
+        return told
+
+    def _leave_editor(self) -> None:
+        self._editing = False
+        self._look, self._since, self._prompt_hint = None, b"", ""
+
+    # Marks.
+
+    def _marked(self, mark: Mark) -> list[Observation]:
+        if self._full_screen and mark.kind is not Kind.FULL_SCREEN_OFF:
+            return []
+        match mark.kind:
+            case Kind.EDITOR_ON:
+                if not self._editing:
+                    self._commands.prompt_returns(self._seq, is_prompt=self._lines.is_prompt)
+                    self._editing = self._has_editor = True
+                    self._look, self._since, self._edited_lines = None, b"", 0
+            case Kind.EDITOR_OFF if self._editing:
+                if self._is_enter_due() or self._lines.is_waiting:
+                    return self._accepted()
+                self._leave_editor()
+                return self._told(self._lines.abandoned())
+            case Kind.FULL_SCREEN_ON:
+                self._full_screen, self._masked_there = True, False
+                self._commands.full_screen()
+                return [*self._commands.release(), *self._told(self._lines.forget_all())]
+            case Kind.FULL_SCREEN_OFF:
+                self._full_screen = False
+            case Kind.PROMPT_END:
+                self._prompt_hint = self._emulator.line()
+                self._lines.knows(self._prompt_hint)
+            case Kind.COMMAND_LINE:
+                self._told_text = mark.told
+            case Kind.EXECUTES:
+                told_text, self._told_text = mark.told or self._told_text, ""
+                return self._commands.execute(told_text, self._seq, is_typed=self._lines.enters > 0)
+            case Kind.EXECUTED:
+                self._commands.executed(mark.exit_status)
+            case Kind.DIRECTORY:
+                self._commands.cwd = mark.told
+            case _:
+                pass
+        return []
+
+    # What was seen becomes observations.
 
     def _told(self, seen: list[Seen]) -> list[Observation]:
-        observations: list[Observation] = []
+        told: list[Observation] = []
         for each in seen:
-            if each.masked and not isinstance(observations[-1] if observations else None, InputMasked):
-                observations.append(InputMasked())
+            if each.masked and not isinstance(told[-1] if told else None, InputMasked):
+                told.append(InputMasked())
             if each.echoed:
-                observations.append(InputEchoed(each.echoed))
-            if each.finished:
-                self._collector.drop_line()
+                told.append(InputEchoed(each.echoed, each.typed_after))
+            if each.finished and each.entered and not each.entered.prompt:
+                pass  # echoed in the midst of a program's output, to which it belongs
+            elif each.finished:
+                self._commands.drop_line()
             if each.entered:
-                observations += self._enter(each.entered)
-        return observations
+                told += self._commands.enter(self._in_context(each.entered), self._seq)
+        return told
 
-    def _enter(self, entered: Entered) -> list[Observation]:
-        if entered.typed_ahead:
-            self._ahead.append(entered.text)
-            self._ahead_lines = 0
-        if entered.continues and self._held is not None:
-            first, _ = self._held
-            joined = Entered(f"{first.text}\n{entered.text}", first.confidence, first.started_seq, first.context, continues=False)
-            self._held = (joined, self._seq)
-            return []
-        observations = [*self._release(), *self._text(all_of_it=True)]
-        self._held = (entered, self._seq)
-        self._collector = Collector()
-        self._parts, self._text_from_seq = 0, self._seq
-        return observations
-
-    def _release(self) -> list[Observation]:
-        """The line that is held is a command: nothing continues it."""
-        if self._held is None:
-            return []
-        (entered, seq), self._held = self._held, None
-        self.commands_total += 1
-        return [CommandEntered(self.commands_total, entered.text, entered.confidence, entered.started_seq, seq, entered.context)]
-
-    def _text(self, *, all_of_it: bool) -> list[Observation]:
-        text, omitted = self._collector.take(all_of_it=all_of_it)
-        if not text:
-            return []
-        shown = TextShown(self.commands_total, text, self._text_from_seq, self._seq, omitted, self._parts)
-        self._parts += 1
-        self._text_from_seq = self._seq
-        return [shown]
+    def _in_context(self, entered: Entered) -> Entered:
+        """What reads lines without the shell's line editor, at a prompt that is not the shell's, is the program that runs."""
+        is_shell = self._editing or not self._has_editor
+        reader = self._lines.knows(entered.prompt, entered.context or ("" if is_shell else self._commands.running))
+        return replace(entered, context=reader)

@@ -1,6 +1,7 @@
 """Readable text: what a person would have read of terminal output, within a bound."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 TEXT_BYTES_MAX: Final = 64 * 1024
@@ -11,7 +12,6 @@ LINE_CELLS_MAX: Final = 4096
 
 FULL_SCREEN: Final = "[full-screen program]"
 
-_ALTERNATE: Final = re.compile(rb"\x1b\[\?(?:1049|1047|47)h.*?(?:\x1b\[\?(?:1049|1047|47)l|\Z)", re.DOTALL)
 _TOKEN: Final = re.compile(
     r"\x1b\[(?P<parameters>[0-9;:<=>?]*)[ -/]*(?P<final>[@-~])"
     r"|\x1b[\]PX^_](?:[^\x07\x1b]|\x1b(?!\\))*(?:\x07|\x1b\\|\Z)"
@@ -20,59 +20,104 @@ _TOKEN: Final = re.compile(
     r"|(?P<plain>[^\x00-\x1f\x7f-\x9f]+)",
     re.DOTALL,
 )
+FISH_SIGN: Final = "⏎".encode()
+"""Of fish, before a prompt; zsh's is % or #."""
+
+_STYLE: Final = rb"(?:\x1b\[[0-9;]*m|\x1b\(B)*"
+_END_OF_PARTIAL_LINE: Final = re.compile(_STYLE + rb"(?P<sign>[%#]|\xe2\x8f\x8e)" + _STYLE + rb" {8,}\r")
+"""What zsh and fish write before a prompt: a sign, and blanks up to the edge, that wrap when the output left a line open."""
+
+
+class Page:
+    """Lines that grow downwards; the cursor moves among them."""
+
+    def __init__(self) -> None:
+        self._lines: list[list[str]] = [[]]
+        self._row = 0
+        self._col = 0
+
+    def text(self) -> str:
+        """What the page reads."""
+        return "\n".join("".join(line).rstrip() for line in self._lines)
+
+    def write(self, plain: str) -> None:
+        """Characters at the cursor."""
+        line = self._lines[self._row]
+        if self._col > len(line):
+            line.extend(" " * (self._col - len(line)))
+        line[self._col : self._col + len(plain)] = plain
+        self._col += len(plain)
+
+    def control(self, character: str) -> None:
+        """A C0 control character."""
+        match character:
+            case "\n" | "\v" | "\f":
+                self._row += 1
+                self._col = 0
+                if self._row == len(self._lines):
+                    self._lines.append([])
+            case "\r":
+                self._col = 0
+            case "\b":
+                self._col = max(self._col - 1, 0)
+            case "\t":
+                self._move_to((self._col // 8 + 1) * 8)
+
+    def sequence(self, final: str, parameters: str) -> None:
+        """A control sequence of ECMA-48."""
+        first = parameters.partition(";")[0]
+        count = int(first) if first.isascii() and first.isdecimal() and len(first) < 6 else 0
+        line = self._lines[self._row]
+        match final:
+            case "A" | "F":
+                self._row = max(self._row - max(count, 1), 0)
+                self._col = 0 if final == "F" else self._col
+            case "B" | "E":
+                self._row = min(self._row + max(count, 1), len(self._lines) - 1)
+                self._col = 0 if final == "E" else self._col
+            case "C":
+                self._move_to(self._col + max(count, 1))
+            case "D":
+                self._col = max(self._col - max(count, 1), 0)
+            case "G":
+                self._move_to(max(count, 1) - 1)
+            case "H" | "f":
+                self._begin_anew()
+            case "J" if count == 0:
+                del line[self._col :]
+                del self._lines[self._row + 1 :]
+            case "K" if count == 0:
+                del line[self._col :]
+            case "K" if count == 1:
+                line[: self._col] = " " * min(self._col, len(line))
+            case "K":
+                line.clear()
+            case "P":
+                del line[self._col : self._col + max(count, 1)]
+            case "@" if len(line) < LINE_CELLS_MAX:
+                line[self._col : self._col] = " " * min(max(count, 1), LINE_CELLS_MAX)
+
+    def _begin_anew(self) -> None:
+        """Where on the screen that is, is not known here: what follows is below everything."""
+        if self._lines[-1]:
+            self._lines.append([])
+        self._row, self._col = len(self._lines) - 1, 0
+
+    def _move_to(self, col: int) -> None:
+        self._col = min(col, max(LINE_CELLS_MAX, len(self._lines[self._row])))
 
 
 def readable(output: bytes) -> str:
-    """`output` with carriage returns, backspaces and movements within a line applied, and other escapes removed."""
-    marked = _ALTERNATE.sub(f"\r\n{FULL_SCREEN}\r\n".encode(), output)
-    lines, line, col = [], list[str](), 0
-    for token in _TOKEN.finditer(marked.decode("utf-8", "replace")):
+    """`output` with carriage returns, backspaces, erasures and movements of the cursor applied, and other escapes removed."""
+    page = Page()
+    for token in _TOKEN.finditer(output.decode("utf-8", "replace")):
         if plain := token["plain"]:
-            line[col : col + len(plain)] = plain
-            col += len(plain)
-        elif token["control"] == "\n":
-            lines.append("".join(line).rstrip())
-            line, col = [], 0
-        elif token["control"] == "\r":
-            col = 0
-        elif token["control"] == "\b":
-            col = max(col - 1, 0)
-        elif token["control"] == "\t":
-            col = _move(line, (col // 8 + 1) * 8)
-        elif token["final"]:
-            col = _edit(line, col, token["final"], token["parameters"])
-    lines.append("".join(line).rstrip())
-    return "\n".join(lines)
-
-
-def _edit(line: list[str], col: int, final: str, parameters: str) -> int:
-    """The cursor's column after a control sequence, whose erasures are applied to `line`."""
-    first = parameters.partition(";")[0]
-    count = int(first) if first.isdecimal() and len(first) < 6 else 0
-    match final:
-        case "C":
-            return _move(line, col + max(count, 1))
-        case "D":
-            return max(col - max(count, 1), 0)
-        case "G":
-            return _move(line, max(count, 1) - 1)
-        case "K" if count == 0:
-            del line[col:]
-        case "K" if count == 1:
-            line[:col] = " " * min(col, len(line))
-        case "K" | "J":
-            line[:] = " " * col
-        case "P":
-            del line[col : col + max(count, 1)]
-        case "@":
-            line[col:col] = " " * min(max(count, 1), LINE_CELLS_MAX)
-    return col
-
-
-def _move(line: list[str], col: int) -> int:
-    col = min(col, max(LINE_CELLS_MAX, len(line)))
-    line.extend(" " * (col - len(line)))
-    return col
+            page.write(plain)
+        elif control := token["control"]:
+            page.control(control)
+        elif final := token["final"]:
+            page.sequence(final, token["parameters"])
+    return page.text()
 
 
 class Collector:
@@ -97,6 +142,15 @@ class Collector:
     def drop_line(self) -> None:
         """The unfinished line was a prompt and what was typed at it."""
         self._line = b""
+
+    def end_before_prompt(self, is_prompt: Callable[[str], bool]) -> bytes:
+        """A prompt follows the unfinished line, or is it (for which `is_prompt` is asked). Returns the shell's sign of it, if any."""
+        if mark := _END_OF_PARTIAL_LINE.search(self._line):
+            self._line = self._line[: mark.start()]
+            return mark["sign"]
+        if is_prompt(readable(self._line)) or is_prompt(f"{readable(self._line)} "):
+            self._line = b""
+        return b""
 
     def take(self, *, all_of_it: bool) -> tuple[str, int]:
         """Text that is complete and was not taken before, and how many characters of it are left out in its middle.
