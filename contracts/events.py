@@ -107,10 +107,13 @@ class InputEchoed(Event, frozen=True, tag="input"):
     """Terminal input that the terminal showed, in `data`; or `masked`, when it was typed without echo.
 
     A masked event carries neither the bytes nor their number. `bytes_total` counts recorded input only, for the same reason.
+    `typed_after` says when `data` was typed, which is before it was seen to be shown: pairs, in order, of an output event and
+    how many of the bytes were typed after it.
     """
 
     bytes_total: Annotated[int, Meta(ge=0)]
     masked: bool = False
+    typed_after: tuple[tuple[Seq, Annotated[int, Meta(ge=1)]], ...] = ()
 
 
 class TerminalResized(Event, frozen=True, tag="resized"):
@@ -124,7 +127,8 @@ class CommandEntered(Event, frozen=True, tag="command"):
     """A command line was entered: the `n`-th of the session, counted from 1.
 
     `started_seq` is the output event in which its line began, `output_from_seq` the one after which its output follows.
-    `context` names what read the line when it was not the login shell (`python`, `mysql`, …).
+    `context` names what read the line when it was not the login shell (`python`, `mysql`, …). With `masked`, secrets were
+    left out of `text`. Where its output ends, and how, is told by `CommandFinished`.
     """
 
     n: Annotated[int, Meta(ge=1)]
@@ -134,6 +138,7 @@ class CommandEntered(Event, frozen=True, tag="command"):
     output_from_seq: Seq
     context: str = ""
     cwd: str | None = None
+    masked: bool = False
 
 
 class TextShown(Event, frozen=True, tag="text"):
@@ -149,6 +154,17 @@ class TextShown(Event, frozen=True, tag="text"):
     to_seq: Seq
     omitted_chars: Annotated[int, Meta(ge=0)] = 0
     part: Annotated[int, Meta(ge=0)] = 0
+    exit_status: int | None = None
+
+
+class CommandFinished(Event, frozen=True, tag="finished"):
+    """The output of command `n` ended in output event `output_to_seq`: a prompt was back, or the next line was entered.
+
+    `exit_status` is known only when the shell told it.
+    """
+
+    n: Annotated[int, Meta(ge=1)]
+    output_to_seq: Seq
     exit_status: int | None = None
 
 
@@ -212,4 +228,5 @@ AnyEvent = (
     | ViewerDetached
     | KeyframeTaken
     | SessionEnded
+    | CommandFinished
 )

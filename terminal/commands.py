@@ -17,7 +17,8 @@ AHEAD_LINES_MAX: Final = 64
 COMMAND_CHARS_MAX: Final = 64 * 1024
 """Of one command's text; what is longer is cut, and says so."""
 
-SECRET: Final = "[masked]"
+MASKED: Final = "[masked]"
+"""What stands in a command in place of a secret."""
 
 _WRAPPERS: Final = frozenset({"sudo", "doas", "env", "time", "nohup", "exec", "command", "nice", "builtin", "stdbuf", "ionice"})
 
@@ -171,7 +172,7 @@ class Commands:
 
     def _entered(self, entered: Entered, seq: int) -> CommandEntered:
         self.total += 1
-        text = SECRET if entered.is_secret else self._mask(entered.text)
+        text = MASKED if entered.is_secret else self._mask(entered.text)
         is_masked = text != entered.text
         if len(text) > COMMAND_CHARS_MAX:
             text = f"{text[:COMMAND_CHARS_MAX]}[… cut]"

@@ -5,22 +5,25 @@ a newline finishes it (`finished`: the terminal driver's own line editing, and e
 that switches bracketed paste on for its prompt switches it off again (`accepted`: bash, zsh, fish, readline, Python).
 """
 
-import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import Final
-from unicodedata import east_asian_width
 
 from msgspec import Struct
 
 from terminal import keys as typed_keys
 from terminal.keys import ABORT, could_show, printable_runs, without_end
+from terminal.prompts import Look, context, continued, is_continuation, is_for_secret, is_veiled
 
 KEYS_BYTES_MAX: Final = 256 * 1024
 """Of keys that wait to be shown; what is typed beyond is taken as not shown."""
 
 ENTRIES_MAX: Final = 1024
 """Of lines that wait to be shown."""
+
+ENTRIES_LOOKED_MAX: Final = 8
+"""Of these, so many are looked for in a line of the screen; one that is shown later is taken as not shown."""
 
 PROMPTS_MAX: Final = 8
 """So many of the last different prompts are known again where one was not seen before the keys came."""
@@ -32,25 +35,6 @@ PIECES_MAX: Final = 512
 """Of one line: so many times is told when which of its keys were typed."""
 
 END_OF_INPUT: Final = b"\x04"
-
-_ZSH_CONSTRUCTS: Final = "quote|dquote|bquote|heredoc|heredocd|cmdsubst|mathsubst|for|while|until|repeat|select|if|then|elif|else|pipe|errpipe|cmdand|cmdor|function|case|subsh|cursh|math|array|bracecond|braceparam|backquote"
-_CONTINUATION: Final = re.compile(
-    rf"(?:(?:{_ZSH_CONSTRUCTS})(?: (?:{_ZSH_CONSTRUCTS}))*)?> ?| *\.\.\.[:>]? ?| *-> ?|[\w.]+[-'\"(*$^!][#>] ?"
-)
-"""Secondary prompts: PS2 of POSIX shells, PROMPT2 of zsh, sys.ps2 of Python, and those of IPython, sqlite3, mysql and psql."""
-
-_CONTEXTS: Final = (
-    (re.compile(r"(?:>>> |\.\.\. |In \[\d+\]: )$"), "python"),
-    (re.compile(r"(?:mysql|MariaDB \[[^\]]*\])> $"), "mysql"),
-    (re.compile(r"^[\w.-]+=[*!^]?[#>] $"), "psql"),
-    (re.compile(r"^[\w.-]+:\d+(?:\[\d+\])?> $"), "redis"),
-    (re.compile(r"^sqlite> $"), "sqlite"),
-    (re.compile(r"^read> $"), "read"),
-)
-
-_SECRET_PROMPT: Final = re.compile(r"(?:pass(?:word|phrase|code|wort)|secret|token|\bpin|\botp)\b[^:]{0,40}[:?>]\s*$", re.IGNORECASE)
-_VEILED: Final = re.compile(r"[●•*∗]+")
-"""What fish and others show in place of a secret."""
 
 
 class Entry(Struct):
@@ -95,14 +79,6 @@ class Seen(Struct, frozen=True):
     """The screen's line is done: it was a prompt and what was typed at it."""
 
 
-class Look(Struct, frozen=True):
-    """What stands on the screen from the prompt of the line editor to the cursor, one string a logical line."""
-
-    lines: tuple[str, ...]
-    prompt: str | None
-    """That `lines[0]` begins with; None when none was recognized, and `lines` is the cursor's alone."""
-
-
 class Lines:
     """The lines that are typed but not entered yet, oldest first."""
 
@@ -128,8 +104,8 @@ class Lines:
 
     def prompts(self) -> list[str]:
         """Prompts at which a line may end now, the likeliest first."""
-        entries = (*self._waiting, *((self._typing,) if self._typing else ()))
-        return list(dict.fromkeys([*(entry.prompt for entry in entries[:PROMPTS_MAX] if entry.prompt), *reversed(self._prompts)]))
+        entries = [*islice(self._waiting, PROMPTS_MAX), *([self._typing] if self._typing else [])]
+        return list(dict.fromkeys([*(entry.prompt for entry in entries if entry.prompt), *reversed(self._prompts)]))
 
     def knows(self, prompt: str, reader: str = "") -> str:
         """`prompt` is one, at which `reader` reads unless it was known before; returns what reads there."""
@@ -148,7 +124,8 @@ class Lines:
     def typed(self, data: bytes, line: str, seq: int) -> list[Seen]:
         """Keys were typed while the cursor's line was `line`, after output event `seq`."""
         seen: list[Seen] = []
-        for keys, is_end, self._pasting in typed_keys.lines(data, pasting=self._pasting):
+        for keys, is_end, pasting in typed_keys.lines(data, pasting=self._pasting):
+            self._pasting = pasting
             seen += self._press(keys, line, seq, is_end=is_end)
         return seen
 
@@ -159,7 +136,7 @@ class Lines:
 
     def finished(self, line: str) -> list[Seen]:
         """The screen finishes a line, which reads `line`: the newline of an Enter came back, or a program wrote one."""
-        for number, entry in enumerate(self._waiting):
+        for number, entry in enumerate(islice(self._waiting, ENTRIES_LOOKED_MAX)):
             text = _command(entry, line)
             if text is not None:
                 seen = [self._forget(self._waiting.popleft()) for _ in range(number)]
@@ -187,11 +164,11 @@ class Lines:
         seen += [self._told(entry, text) for entry in entries]
         if entries and entries[-1].is_aborted:
             text = ""
-        self.knows(prompt, _context(prompt))
-        if not text.strip() or _VEILED.fullmatch(text):
+        self.knows(prompt, context(prompt))
+        if not text.strip() or is_veiled(text):
             return [*seen, Seen(finished=True)]
         started_seq = entries[0].started_seq if entries else 0
-        entered = Entered(text.rstrip(), confidence, started_seq, _context(prompt), is_continuation(prompt), prompt)
+        entered = Entered(text.rstrip(), confidence, started_seq, context(prompt), is_continuation(prompt), prompt)
         return [*seen, Seen(entered=entered, finished=True)]
 
     def settled(self, line: str, *, editing: bool) -> list[Seen]:
@@ -199,14 +176,14 @@ class Lines:
         seen: list[Seen] = []
         while self._waiting and self._waiting[0].had_output and not editing:
             seen.append(self._forget(self._waiting.popleft()))
-        if self._typing is not None:
+        if self._typing is not None and not self._waiting:
             seen += self._look_at(self._typing, line)
         return [each for each in seen if each != Seen()]
 
     def abandoned(self) -> list[Seen]:
         """The line editor has gone without anything entered, as after Ctrl-D: the keys that did it belong to no line."""
         entry = self._typing
-        if entry is None or printable_runs(bytes(entry.keys)):
+        if entry is None or self._waiting or printable_runs(bytes(entry.keys)):
             return []
         self._typing = None
         return [self._forget(entry)]
@@ -232,7 +209,7 @@ class Lines:
             entry.pieces.append((len(entry.keys), seq))
         entry.keys += keys
         self._bytes += len(keys)
-        if entry.keys == END_OF_INPUT:  # in an empty line it ends what reads, and is no part of the next line
+        if entry.keys == END_OF_INPUT and not self._waiting:  # in an empty line it ends what reads, and is no part of the next line
             self._typing = None
             self._bytes -= len(entry.keys)
             return [self._echoed(entry)]
@@ -250,7 +227,7 @@ class Lines:
         Those before them were typed for something else that did not show them.
         """
         shown = "\n".join(look.lines)
-        for number, entry in enumerate(self._waiting):
+        for number, entry in enumerate(islice(self._waiting, ENTRIES_LOOKED_MAX)):
             if _could_be_edited(entry, look, shown):
                 seen = [self._forget(self._waiting.popleft()) for _ in range(number)]
                 taken = [self._waiting.popleft()]
@@ -284,16 +261,17 @@ class Lines:
         self.enters = max(self.enters - entry.is_entered, 0)
         echoed = self._echoed(entry)
         if not text.strip() or entry.is_aborted:
-            return Seen(echoed=echoed.echoed, typed_after=echoed.typed_after, finished=True)
+            is_line = not entry.is_aborted or bool(printable_runs(bytes(entry.keys)))
+            return Seen(echoed=echoed.echoed, typed_after=echoed.typed_after, finished=is_line)
         before = line[: len(line) - len(text)]
         entered = Entered(
             text=text.rstrip(),
             confidence="screen",
             started_seq=entry.started_seq,
-            context=_context(before),
+            context=context(before),
             continues=is_continuation(before),
             prompt=before,
-            is_secret=_SECRET_PROMPT.search(before) is not None,
+            is_secret=is_for_secret(before),
         )
         return Seen(echoed=echoed.echoed, typed_after=echoed.typed_after, entered=entered, finished=True)
 
@@ -306,26 +284,6 @@ class Lines:
         return self._echoed(entry)
 
 
-def is_continuation(line: str) -> bool:
-    """Whether `line` is a secondary prompt, so that the line before it is not a whole command."""
-    return bool(line) and _CONTINUATION.fullmatch(line) is not None
-
-
-def look(line: str, above: Iterable[str], prompts: Sequence[str]) -> Look:
-    """From the cursor's `line` upwards to the line that begins with one of `prompts`; of several, with the first of them."""
-    found: list[str] = []
-    for each in (line, *above):
-        found.insert(0, each)
-        for prompt in prompts:
-            if each.startswith(prompt) or each == prompt.rstrip():
-                return Look(tuple(found), prompt)
-    return Look((line,), None)
-
-
-def _context(prompt: str) -> str:
-    return next((name for pattern, name in _CONTEXTS if pattern.search(prompt)), "")
-
-
 def _edited(entries: Sequence[Entry], look: Look, *, indents: bool) -> tuple[str, str, str]:
     """The text that a line editor was done with, how it was found, and its prompt."""
     expected = "\n".join(filter(None, (typed_keys.text(without_end(bytes(entry.keys))) or "" for entry in entries)))
@@ -333,9 +291,9 @@ def _edited(entries: Sequence[Entry], look: Look, *, indents: bool) -> tuple[str
     if len(last) > TAIL_CHARS and look.lines[-1].endswith(last[-TAIL_CHARS:]) and not look.lines[-1].endswith(last):
         return expected, "input", look.prompt or ""  # longer than the screen
     if look.prompt is not None:
-        rest = _continued(look, indents=indents)
+        rest = continued(look, indents=indents)
         shown = "\n".join([look.lines[0][len(look.prompt) :], *rest])
-        same = "\n" in expected and not _context(look.prompt) and expected.replace("\t", " ").split() == shown.split()
+        same = "\n" in expected and not context(look.prompt) and expected.replace("\t", " ").split() == shown.split()
         if rest and _is_interrupted(expected, shown.split("\n")):
             return expected, "input", look.prompt
         return (expected if same else shown), "screen", look.prompt
@@ -349,21 +307,15 @@ def _edited(entries: Sequence[Entry], look: Look, *, indents: bool) -> tuple[str
     return "", "input", ""
 
 
-def _continued(look: Look, *, indents: bool) -> Sequence[str]:
-    """The lines of a command behind its first, less what the editor has put before them."""
-    prompt, rest = look.prompt or "", look.lines[1:]
-    if _context(prompt):
-        return [_CONTINUATION.sub("", each, count=1) for each in rest]
-    width = sum(2 if east_asian_width(character) in "WF" else 1 for character in prompt)
-    if indents and all(each[:width].isspace() for each in rest):
-        return [each[width:] for each in rest]
-    return rest
-
-
 def _is_interrupted(expected: str, shown: Sequence[str]) -> bool:
     """Whether `shown` is what was typed, with the output of another program in its midst."""
     end = shown[-1].rstrip()
-    return bool(end) and "\n" not in expected and expected.rstrip().endswith(end) and shown[0].startswith(expected.rstrip()[: -len(end)])
+    return (
+        bool(end)
+        and "\n" not in expected
+        and expected.rstrip().endswith(end)
+        and shown[0].startswith(expected.rstrip()[: -len(end)])
+    )
 
 
 def _could_be_edited(entry: Entry, look: Look, shown: str) -> bool:
@@ -428,7 +380,6 @@ def _typed_after(entry: Entry) -> tuple[tuple[int, int], ...]:
     ends = [offset for offset, _ in entry.pieces[1:]] + [len(entry.keys)]
     after = []
     for (start, seq), end in zip(entry.pieces, ends, strict=True):
-        if count := end - max(start, entry.told):
-            if count > 0:
-                after.append((seq, count))
+        if end > max(start, entry.told):
+            after.append((seq, end - max(start, entry.told)))
     return tuple(after)

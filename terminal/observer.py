@@ -10,16 +10,19 @@ from msgspec.structs import replace
 from terminal import marks
 from terminal.commands import Commands
 from terminal.emulator import Emulator, Screen
-from terminal.lines import Entered, Lines, Look, Seen, is_continuation, look
+from terminal.lines import Entered, Lines, Seen
 from terminal.marks import Kind, Mark
 from terminal.observations import InputEchoed, InputMasked, Observation
+from terminal.prompts import Look, is_continuation, look
 
 LOOKS_MAX: Final = 1000
 """So many lines of output are looked at for what was typed last; then it is not expected among them any more."""
 
 SINCE_BYTES_MAX: Final = 4096
 
-_SHOWS_NOTHING: Final = re.compile(rb"(?:\x1b\[[0-9;:<=>?]*[ -/]*[@-~]|\x1b[()][0-9A-Za-z]|\x1b[=>]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\r)*")
+_SHOWS_NOTHING: Final = re.compile(
+    rb"(?:\x1b\[[0-9;:<=>?]*[ -/]*[@-~]|\x1b[()][0-9A-Za-z]|\x1b[=>]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\r)*"
+)
 
 
 class Observer:

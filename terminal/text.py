@@ -144,7 +144,10 @@ class Collector:
         self._line = b""
 
     def end_before_prompt(self, is_prompt: Callable[[str], bool]) -> bytes:
-        """A prompt follows the unfinished line, or is it (for which `is_prompt` is asked). Returns the shell's sign of it, if any."""
+        """A prompt follows the unfinished line, or is it, for which `is_prompt` is asked.
+
+        Returns the sign that zsh or fish writes before its prompt, else nothing.
+        """
         if mark := _END_OF_PARTIAL_LINE.search(self._line):
             self._line = self._line[: mark.start()]
             return mark["sign"]

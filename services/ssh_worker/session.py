@@ -11,6 +11,7 @@ from contracts.commands import Attach, OpenSession
 from contracts.events import (
     AnyEvent,
     CommandEntered,
+    CommandFinished,
     Confidence,
     ConnectError,
     EndReason,
@@ -205,7 +206,7 @@ def evolve(state: Session, event: AnyEvent) -> Session:
             return replace(state, input_bytes_total=bytes_total)
         case CommandEntered(n):
             return replace(state, commands_total=n)
-        case TextShown() | KeyframeTaken():
+        case TextShown() | CommandFinished() | KeyframeTaken():
             return state
         case TerminalResized(cols, rows):
             return replace(state, cols=cols, rows=rows)
@@ -252,8 +253,8 @@ def _detached(state: Session, viewer_id: str, reason: str) -> Fact:
 
 def _observed(state: Session, observation: terminal.Observation) -> Fact:
     match observation:
-        case terminal.InputEchoed(data):
-            return Fact(InputEchoed(bytes_total=state.input_bytes_total + len(data)), data)
+        case terminal.InputEchoed(data, typed_after):
+            return Fact(InputEchoed(bytes_total=state.input_bytes_total + len(data), typed_after=typed_after), data)
         case terminal.InputMasked():
             return Fact(InputEchoed(bytes_total=state.input_bytes_total, masked=True))
         case terminal.CommandEntered():
@@ -266,8 +267,11 @@ def _observed(state: Session, observation: terminal.Observation) -> Fact:
                     output_from_seq=observation.output_from_seq,
                     context=observation.context,
                     cwd=observation.cwd,
+                    masked=observation.masked,
                 )
             )
+        case terminal.CommandFinished(n, output_to_seq, exit_status):
+            return Fact(CommandFinished(n=n, output_to_seq=output_to_seq, exit_status=exit_status))
         case terminal.TextShown():
             return Fact(
                 TextShown(

@@ -2,11 +2,9 @@
 
 import re
 import sys
-import tempfile
-from pathlib import Path
 
-from terminal import CommandEntered, InputEchoed, InputMasked, Observation, Observer
-from tests.corpus.recordings import Recording, record
+from terminal import CommandEntered
+from tests.corpus.recordings import record
 from tests.corpus.sessions import SCENARIOS
 
 

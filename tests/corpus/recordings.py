@@ -1,7 +1,6 @@
 """Recorded scenarios: every byte as it went by, to be observed again with other frame boundaries."""
 
 import json
-import os
 import random
 import tempfile
 from collections.abc import Iterator

@@ -133,16 +133,28 @@ HISTORY: tuple[Case, ...] = (
     ("edited in the middle", (f"echo world{LEFT * 5}hello \r", "ls\x01echo \r"), ("echo hello world", "echo ls")),
 )
 EMACS: tuple[Case, ...] = (
-    ("kill and yank", ("echo a b\x17\x19 \x19\r", "echo x\x15true\r", "junk\x01\x0becho \x19\r"), ("echo a b b", "true", "echo junk")),
+    (
+        "kill and yank",
+        ("echo a b\x17\x19 \x19\r", "echo x\x15true\r", "junk\x01\x0becho \x19\r"),
+        ("echo a b b", "true", "echo junk"),
+    ),
     ("redrawn", ("echo dra\x0cwn\r", "echo after\r"), ("echo drawn", "echo after")),
     ("bracketed paste", (PASTED, "\r", "echo after\r"), ("echo one\necho two", "echo after")),
     ("pasted and edited", ("\x1b[200~echo one\x1b[201~", "\x7f\x7f\x7ftwo\r"), ("echo two",)),
-    ("resized in mid-line", ("echo re", Resize(50, 20), "sized\r", Resize(100, 30), "echo after\r"), ("echo resized", "echo after")),
+    (
+        "resized in mid-line",
+        ("echo re", Resize(50, 20), "sized\r", Resize(100, 30), "echo after\r"),
+        ("echo resized", "echo after"),
+    ),
 )
 
 
 EMACS_HISTORY: tuple[Case, ...] = (
-    ("reverse search", ("echo needle\r", "true\r", "\x12need\r", "\x12needl", "\r"), ("echo needle", "true", "echo needle", "echo needle")),
+    (
+        "reverse search",
+        ("echo needle\r", "true\r", "\x12need\r", "\x12needl", "\r"),
+        ("echo needle", "true", "echo needle", "echo needle"),
+    ),
     ("here-document", (*HEREDOC, "echo after\r"), ("cat <<END\nfirst\n  second\nEND", "echo after")),
 )
 

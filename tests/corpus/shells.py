@@ -54,6 +54,8 @@ class Shell:
 
     def type(self, keys: bytes) -> None:
         """Keys, all at once."""
+        if not keys:
+            return
         self._typed(keys)
         self._since_typed = b""
         os.write(self._master, keys)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from contracts.events import (
     AnyEvent,
     CommandEntered,
+    CommandFinished,
     Confidence,
     EndReason,
     InputEchoed,
@@ -63,6 +64,10 @@ EVENTS: tuple[tuple[AnyEvent, bytes], ...] = (
     (ViewerDetached("view_1", JOHN, "ended"), b""),
     (SessionEnded(EndReason.EXITED, exit_status=0, output_bytes_total=8, input_bytes_total=7, commands_total=1), b""),
     (KeyframeTaken(cols=100, rows=30, shown_seq=4), b"\x1bc$ "),
+    # Shapes that came later; a session would not go on after its end.
+    (InputEchoed(bytes_total=14, typed_after=((4, 6), (6, 1))), b"ls -la\n"),
+    (CommandEntered(1, "login --password [masked]", Confidence.EXACT, 4, 4, "", "/srv", masked=True), b""),
+    (CommandFinished(1, output_to_seq=4, exit_status=130), b""),
 )
 
 

@@ -39,7 +39,12 @@ def test_golden_bytes_are_one_chain() -> None:
 
 
 if __name__ == "__main__":
-    for each in record():
+    last = wire.GENESIS
+    for each, (event, data) in zip(record(), EVENTS, strict=True):
         golden = GOLDEN / f"{each.seq:02}-{each.type}.msgpack"
         if not golden.exists():
-            golden.write_bytes(wire.encode(each))
+            sealed = wire.Recorded.seal(
+                last, org_id=each.org_id, session_id=each.session_id, seq=each.seq, at=each.at, event=event, data=data
+            )
+            golden.write_bytes(wire.encode(sealed))
+        last = wire.decode(golden.read_bytes()).chain

@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS events
     session_id String COMMENT 'Session, as sess_…' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the event in its session: 1, 2, 3 … without a gap' CODEC(Delta, ZSTD(1)),
     at DateTime64(6, 'UTC') COMMENT 'When the worker recorded it' CODEC(Delta, ZSTD(1)),
-    type LowCardinality(String) COMMENT 'What happened: claimed, started, output, input, resized, command, text, attached, detached, ended',
+    type LowCardinality(String) COMMENT 'What happened: claimed, started, output, input, resized, command, text, finished, attached, detached, ended',
     attrs String COMMENT 'The event as JSON, exactly as written' CODEC(ZSTD(3)),
     data String COMMENT 'Raw terminal bytes of output and input; may be no UTF-8' CODEC(ZSTD(3)),
     chain String COMMENT 'BLAKE2b-128 over the chain of the event before and this event; contracts/wire.py defines it' CODEC(NONE),
