@@ -1,0 +1,1 @@
+"""A day of sessions through the rule that scales the workers."""
