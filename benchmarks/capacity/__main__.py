@@ -36,7 +36,11 @@ async def main(arguments: argparse.Namespace) -> None:
             await vsay(running.home, "directory", "apply", str(file))
             processes = running.file["processes"]
             nats_url = json.loads((running.home / "stack.json").read_bytes())["nats"]
-            results: dict[str, Any] = {"machine": described(), "sessions": arguments.sessions, "empty_bytes": measures.memory(processes)}
+            results: dict[str, Any] = {
+                "machine": described(),
+                "sessions": arguments.sessions,
+                "empty_bytes": measures.memory(processes),
+            }
             async with AsyncExitStack() as opened:
                 shells: list[Shell] = []
                 while len(shells) < arguments.sessions:
