@@ -7,11 +7,12 @@ from contracts.proof import Code, Finding, Findings, Keys, Verdict
 class AnchorCheck:
     """Give it anchors by `add`, in the order of their numbers, then call `finish`."""
 
-    def __init__(self, keys: Keys, *, after: Anchor | None = None) -> None:
-        """`after`: the anchor before the first that is given, if that is not number 1."""
+    def __init__(self, keys: Keys, *, first: int = 1) -> None:
+        """`first`: the number that the first anchor should have; what it continues is only known of number 1."""
         self.findings = Findings()
         self.anchors = 0
-        self.head = after
+        self.head: Anchor | None = None
+        self._first = first
         self._keys = keys
 
     def add(self, anchor: Anchor) -> None:
@@ -22,7 +23,8 @@ class AnchorCheck:
                 self._find(Code.ALTERED_ANCHOR, anchor.number, f"there are different anchors with number {anchor.number}")
             return
         self.anchors += 1
-        number, previous = (head.number, head.hash()) if head else (0, GENESIS)
+        number = head.number if head else self._first - 1
+        previous = head.hash() if head else GENESIS if self._first == 1 else anchor.previous
         if anchor.number > number + 1:
             self._missing(number + 1, anchor.number - 1)
         elif anchor.previous != previous:
@@ -34,7 +36,7 @@ class AnchorCheck:
 
     def finish(self, newest: Anchor | None) -> Findings:
         """Everything that was found. `newest`: the newest anchor of stream ANCHORS that `audit` has acknowledged."""
-        number = self.head.number if self.head else 0
+        number = self.head.number if self.head else self._first - 1
         if newest and newest.number > number:
             self._missing(number + 1, newest.number)
         elif newest and self.head and newest.number == number and newest.hash() != self.head.hash():

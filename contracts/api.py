@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from contracts.events import ConnectError, EndReason, Role
 from contracts.ids import Cells, MachineId, OrgId, SessionId, UserId, Utc
+from contracts.proof import Finding
 
 
 class ErrorCode(StrEnum):
@@ -229,6 +230,25 @@ class SessionLogs(Struct, frozen=True):
     logs: list[LogEntry]
     complete: bool = True
     """False when ClickHouse had not yet everything that was recorded when the logs were asked for."""
+
+
+class SessionVerification(Struct, frozen=True):
+    """Whether a session's record is complete and unaltered; `docs/verification.md` explains every finding.
+
+    `verified`: nothing is wrong (notices are not). `chain` is that of the last event, in hex. `key_id`: which key signed the
+    end. `anchored_seq`: up to which event anchors have the session. `findings_count` counts what is wrong, listed or not.
+    """
+
+    session_id: SessionId
+    verified: bool
+    ended: bool
+    events: int
+    head_seq: int
+    chain: str
+    key_id: str | None
+    anchored_seq: int
+    findings: list[Finding]
+    findings_count: int
 
 
 class AccessRecord(Struct, frozen=True):

@@ -155,6 +155,9 @@ class SessionCheck:
         if last is not None and event.seq == last.seq:
             self._again(last, event)
             return
+        if event.seq < 1:
+            self._find(Code.ALTERED_EVENT, event.seq, "no event has this number")
+            return
         self.events += 1
         last_seq, chain = (last.seq, last.chain) if last else (0, GENESIS)
         if event.seq == last_seq + 1:

@@ -4,17 +4,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from faststream import FastStream
 from faststream.nats import NatsBroker
 
-from contracts.streams import AUDIT, AUDIT_ACCESS
+from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS
+from services.audit.anchoring import Anchorer
 from services.audit.clickhouse import Store
 from services.audit.horizon import purge_for_ever
 from services.audit.metrics import AuditMetrics, lag
 from services.audit.settings import AuditSettings
-from services.audit.sink import ACCESS, EVENTS, Sink
-from services.runtime import bus, health, metrics
+from services.audit.sink import KINDS, Sink
+from services.runtime import bus, health, metrics, signing
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ def make_app(settings: AuditSettings) -> FastStream:
         try:
             jetstream = nats.jetstream()
             await bus.declare(jetstream, settings)
+            if settings.signing_key:
+                await signing.register(jetstream, signing.read(Path(settings.secrets_dir), settings.signing_key))
 
             async def stream() -> str:
                 return f"{await lag(jetstream, AUDIT)} events behind"
@@ -41,14 +45,17 @@ def make_app(settings: AuditSettings) -> FastStream:
             registry = metrics.registry()
             counted = AuditMetrics(registry)
             checks = {"clickhouse": store.ready, "nats": stream}
-            async with health.serve(settings.health_port, checks, counted.text(jetstream, AUDIT, AUDIT_ACCESS)):
-                sinks = [Sink(jetstream, store, settings, kind, counted) for kind in (EVENTS, ACCESS)]
-                purging = asyncio.create_task(purge_for_ever(jetstream, settings.resume_horizon_hours))
+            async with health.serve(settings.health_port, checks, counted.text(jetstream, AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS)):
+                sinks = [Sink(jetstream, store, settings, kind, counted) for kind in KINDS]
+                housekeeping = [asyncio.create_task(purge_for_ever(jetstream, settings))]
+                if settings.anchor_seconds:
+                    housekeeping.append(asyncio.create_task(Anchorer(jetstream, store, settings).run()))
                 moving = [asyncio.create_task(sink.run()) for sink in sinks]
                 for task in moving:
                     task.add_done_callback(lambda _: app.exit())  # when it ends before it is told to, something is wrong
                 yield
-                purging.cancel()
+                for task in housekeeping:
+                    task.cancel()
                 for sink in sinks:
                     sink.stop()
                 await asyncio.gather(*moving)

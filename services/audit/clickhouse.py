@@ -5,16 +5,18 @@ import hashlib
 import logging
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any, Final, Self
 
 from msgspec import Struct
 
 from contracts.access import Access
+from contracts.anchors import Anchor
 from contracts.wire import Recorded
 from services.audit.layout import Layout
 from services.runtime.clickhouse import ANSWER_SECONDS, FAILURES, ClickHouse
+from services.runtime.evidence import Evidence
 from services.runtime.settings import ClickHouseSettings
 
 log = logging.getLogger(__name__)
@@ -124,6 +126,20 @@ class Store:
             "id, at, org_id, user_id, user_name, user_email, role, action, session_id, detail, ip_address, user_agent, stream_seq"
         )
         await self._insert(f"access_entries ({columns})", map(_access_row, entries))
+
+    async def insert_anchors(self, anchors: Iterable[Anchor]) -> None:
+        """Everything is readable when this returns."""
+        columns = (
+            "number, at, first_stream_seq, last_stream_seq, org_ids, session_ids, seqs, chains, root, previous, key_id, signature"
+        )
+        await self._insert(f"anchors ({columns})", map(_anchor_row, anchors))
+
+    async def newest_anchor(self) -> Anchor | None:
+        """The anchor with the highest number; None when there is none."""
+        try:
+            return await Evidence(self._clickhouse).newest_anchor()
+        except FAILURES as error:
+            raise StoreUnavailableError(str(error)) from error
 
     async def insert_quarantined(self, messages: Iterable[Quarantined]) -> None:
         """Set these aside."""
@@ -257,6 +273,25 @@ def _access_row(entry: AccessEntry) -> bytes:
     )
 
 
+def _anchor_row(anchor: Anchor) -> bytes:
+    leaves = anchor.leaves
+    return b"".join(
+        (
+            _SEQ_AT.pack(anchor.number, anchor.at),
+            _UINT64.pack(anchor.first_stream_seq),
+            _UINT64.pack(anchor.last_stream_seq),
+            _array([_bytes(leaf.org_id.encode()) for leaf in leaves]),
+            _array([_bytes(leaf.session_id.encode()) for leaf in leaves]),
+            _array([_UINT64.pack(leaf.seq) for leaf in leaves]),
+            _array([_bytes(leaf.chain) for leaf in leaves]),
+            _bytes(anchor.root),
+            _bytes(anchor.previous),
+            _bytes(anchor.key_id.encode()),
+            _bytes(anchor.signature),
+        )
+    )
+
+
 def _quarantined_row(message: Quarantined) -> bytes:
     return b"".join(
         (
@@ -272,10 +307,18 @@ def _migration_row(migration: Migration) -> bytes:
     return _UINT32.pack(migration.number) + _bytes(migration.name.encode()) + _bytes(migration.checksum.encode())
 
 
+def _array(items: Sequence[bytes]) -> bytes:
+    return _length(len(items)) + b"".join(items)
+
+
 def _bytes(data: bytes) -> bytes:
-    length, prefix = len(data), bytearray()
+    return _length(len(data)) + data
+
+
+def _length(length: int) -> bytes:
+    encoded = bytearray()
     while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
+        encoded.append(length & 0x7F | 0x80)
         length >>= 7
-    prefix.append(length)
-    return bytes(prefix) + data
+    encoded.append(length)
+    return bytes(encoded)

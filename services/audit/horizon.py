@@ -16,7 +16,9 @@ from nats.js.errors import NotFoundError
 
 from contracts import subjects
 from contracts.commands import OpenSession
-from contracts.streams import AUDIT, AUDIT_ACCESS, COMMANDS, SESSIONS, Consumer
+from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS, COMMANDS, SESSIONS, Consumer
+from services.audit.settings import AuditSettings
+from services.runtime.anchors import newest_anchor
 
 log = logging.getLogger(__name__)
 
@@ -25,28 +27,33 @@ PURGE_SECONDS: Final = 300.0
 _decoder = msgspec.msgpack.Decoder(OpenSession)
 
 
-async def purge_for_ever(jetstream: JetStreamContext, horizon_hours: float) -> None:
+async def purge_for_ever(jetstream: JetStreamContext, settings: AuditSettings) -> None:
     """`purge` every `PURGE_SECONDS` until cancelled."""
     while True:
-        before = datetime.now(UTC) - timedelta(hours=horizon_hours)
+        before = datetime.now(UTC) - timedelta(hours=settings.resume_horizon_hours)
         try:
-            if dropped := await purge(jetstream, before=before):
+            if dropped := await purge(jetstream, before=before, only_anchored=settings.anchor_seconds > 0):
                 log.info("dropped %d events from stream %s", dropped, SESSIONS.name)
-            await purge_moved(jetstream, AUDIT_ACCESS, before=before)
+            for moved in (AUDIT_ACCESS, AUDIT_ANCHORS):
+                await purge_moved(jetstream, moved, before=before)
         except (NatsError, TimeoutError) as error:
             log.warning("the streams were not purged: %s", type(error).__name__)
         await asyncio.sleep(PURGE_SECONDS)
 
 
-async def purge(jetstream: JetStreamContext, *, before: datetime) -> int:
+async def purge(jetstream: JetStreamContext, *, before: datetime, only_anchored: bool = False) -> int:
     """Drop what is acknowledged by `audit`, which means stored in ClickHouse, and was written before `before`. Returns how many.
 
+    With `only_anchored` what no anchor is over yet stays too.
     Raises `nats.errors.Error` when the bus does not answer.
     """
     # The floor is read first: what is acknowledged after this is left for the next time.
     consumer = await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)
     state = (await jetstream.stream_info(SESSIONS.name)).state
     floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
+    if only_anchored:
+        anchor = await newest_anchor(jetstream)
+        floor = min(floor, anchor.last_stream_seq if anchor else 0)
     first_kept = await _first_since(jetstream, AUDIT, before, state.first_seq, floor + 1)
     if first_kept <= state.first_seq:
         return 0

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.runtime.settings import ClickHouseSettings
+from services.runtime.settings import ClickHouseSettings, SecretsDir, SigningKeyName
 
 
 class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
@@ -25,4 +25,9 @@ class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
             le=36500,
         ),
     ] = 0
+    anchor_seconds: Annotated[
+        float, Meta(description="How often the chains of all sessions are anchored; 0: never.", ge=0, le=24 * 3600)
+    ] = 60.0
+    secrets_dir: SecretsDir = ".vsay/secrets"
+    signing_key: SigningKeyName = ""
     health_port: Annotated[int, Meta(description="Port of /healthz, /readyz and /metrics; 0: none.", ge=0, le=65535)] = 0

@@ -18,8 +18,9 @@ from nats.js import JetStreamContext
 from nats.js.errors import ServiceUnavailableError
 from prometheus_client import CollectorRegistry
 
-from contracts import access, subjects, wire
-from contracts.streams import AUDIT, AUDIT_ACCESS, Consumer
+from contracts import access, anchors, subjects, wire
+from contracts.anchors import Anchor
+from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS, Consumer
 from contracts.wire import Recorded, UndecodableError
 from services.audit.clickhouse import AccessEntry, Quarantined, RefusedError, Store, StoreUnavailableError
 from services.audit.metrics import AuditMetrics
@@ -230,7 +231,7 @@ def _event(message: Msg) -> Recorded:
 def _access(message: Msg) -> AccessEntry:
     try:
         entry = access.decode(message.data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UndecodableError(f"no access entry: {error}") from error
     try:
         if subjects.access(entry.org_id) != message.subject:
@@ -241,6 +242,18 @@ def _access(message: Msg) -> AccessEntry:
     return AccessEntry(entry, message.metadata.sequence.stream)
 
 
+def _anchor(message: Msg) -> Anchor:
+    try:
+        anchor = anchors.decode(message.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UndecodableError(f"no anchor: {error}") from error
+    _check_at(anchor.at)
+    numbers = (anchor.number, anchor.first_stream_seq, anchor.last_stream_seq, *(leaf.seq for leaf in anchor.leaves))
+    if not all(0 <= number <= SEQ_MAX for number in numbers):
+        raise UndecodableError("a number is out of range")
+    return anchor
+
+
 def _check_at(at: int) -> None:
     if not 0 <= at <= AT_MAX:
         raise UndecodableError(f"at {at} is out of range")
@@ -248,3 +261,5 @@ def _check_at(at: int) -> None:
 
 EVENTS: Final = Kind(AUDIT, _event, Store.insert_events)
 ACCESS: Final = Kind(AUDIT_ACCESS, _access, Store.insert_access)
+ANCHORS: Final = Kind(AUDIT_ANCHORS, _anchor, Store.insert_anchors)
+KINDS: Final[tuple[Kind[Any], ...]] = (EVENTS, ACCESS, ANCHORS)

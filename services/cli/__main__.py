@@ -57,6 +57,21 @@ def _audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     rebuild.add_argument("--restart", action="store_true", help="drop what a rebuild that was cut off has left, and begin anew")
     rebuild.set_defaults(command="audit_rebuild")
+    _verify(audit)
+
+
+def _verify(audit: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verify = audit.add_parser(
+        "verify",
+        help="prove that the record is complete and unaltered",
+        description="Verify sessions, or all sessions and anchors. Exit status: 0 nothing wrong, 1 it could not be done, "
+        "2 wrong usage, 3 something is wrong.",
+    )
+    verify.add_argument("sessions", nargs="*", metavar="SESSION", help="default: all sessions, and the anchors")
+    verify.add_argument("--from", dest="from_", metavar="TIME", help="ISO 8601; sessions in which something happened then or later")
+    verify.add_argument("--to", metavar="TIME", help="ISO 8601; before then")
+    verify.add_argument("--keys", type=Path, metavar="FILE", help="believe these keys (`vsay keys export`), not those on the bus")
+    verify.set_defaults(command="audit_verify")
 
 
 def _keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -24,6 +24,7 @@ from services.session_api.history import History
 from services.session_api.records import Records
 from services.session_api.settings import ApiSettings
 from services.session_api.terminal_socket import OpenSockets, terminal_socket
+from services.session_api.verification import Verification
 
 BODY_BYTES_MAX = 64 * 1024
 """Of one request; the largest valid one is a few hundred bytes."""
@@ -48,7 +49,17 @@ def make_app(settings: ApiSettings) -> Litestar:
             await gateway.close()
 
     return Litestar(
-        route_handlers=[Sessions, Records, Directory, AccessRecords, healthz, readyz, terminal_socket, _documentation_assets()],
+        route_handlers=[
+            Sessions,
+            Records,
+            Directory,
+            AccessRecords,
+            Verification,
+            healthz,
+            readyz,
+            terminal_socket,
+            _documentation_assets(),
+        ],
         lifespan=[lifespan],
         state=State({"settings": settings, "sockets": OpenSockets(settings.sockets_per_user_max)}),
         dependencies={

@@ -10,13 +10,17 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 import msgspec
+from nats.js import JetStreamContext
 
 from contracts.api import AccessRecord, LogEntry, LogType, UserDetail
 from contracts.events import ConnectError, EndReason, Person, Target
 from contracts.live import LiveSession, LiveState
+from contracts.proof import Keys
 from contracts.wire import Recorded
 from services.runtime.clickhouse import FAILURES, ClickHouse
+from services.runtime.evidence import Evidence
 from services.runtime.settings import ClickHouseSettings
+from services.runtime.verification import SessionReport, Verifier
 
 PAGE_ROWS: Final = 500
 """Rows that are asked for at first; of full output frames, 16 MiB."""
@@ -151,6 +155,20 @@ class History:
         values = {"session_id": session_id, "up_to_seq": SEQ_MAX if up_to_seq is None else up_to_seq}
         async for row in self._pages(_EVENTS, values, after_seq, 2):
             yield Recorded(*row)
+
+    async def verified(self, session_id: str, jetstream: JetStreamContext, keys: Keys) -> SessionReport:
+        """What verification says of the session."""
+        try:
+            return await Verifier(Evidence(self._clickhouse), jetstream, keys).session(session_id)
+        except FAILURES as error:
+            raise HistoryUnavailableError(str(error)) from error
+
+    async def anchored_org(self, session_id: str) -> str | None:
+        """Which organization anchors say that a session is of; None when none has it."""
+        try:
+            return await Evidence(self._clickhouse).anchored_org(session_id)
+        except FAILURES as error:
+            raise HistoryUnavailableError(str(error)) from error
 
     async def _pages(self, sql: str, values: dict[str, Any], after_seq: int, seq_column: int) -> AsyncIterator[Sequence[Any]]:
         """Rows a page at a time, so that a slow reader holds no query open."""

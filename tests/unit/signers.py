@@ -1,4 +1,4 @@
-"""Two signing keys that are the same in every run, and the public half of the first."""
+"""Two signing keys that are the same in every run, and what a verifier has of the first."""
 
 from datetime import UTC, datetime
 
@@ -15,4 +15,5 @@ def signer(seed: int) -> Signer:
 
 SIGNER = signer(1)
 OTHER_SIGNER = signer(2)
-KEYS = PublicKeys([PublicKey(SIGNER.key_id, SIGNER.public_key, datetime(2024, 1, 1, tzinfo=UTC))])
+PUBLIC_KEY = PublicKey(SIGNER.key_id, SIGNER.public_key, datetime(2024, 1, 1, tzinfo=UTC))
+KEYS = PublicKeys([PUBLIC_KEY])

@@ -1,0 +1,105 @@
+"""`vsay audit verify`: whether the record in ClickHouse is complete and unaltered."""
+
+import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from contracts import keys
+from contracts.proof import Finding
+from services.cli.connection import FailedError, connected, settings_of
+from services.runtime.clickhouse import FAILURES, ClickHouse
+from services.runtime.evidence import Evidence
+from services.runtime.settings import ClickHouseSettings, SettingsError
+from services.runtime.signing import PublicKeys
+from services.runtime.verification import AnchorsReport, SessionReport, Verifier
+
+FOUND = 3
+"""Exit status when something is wrong with the record."""
+
+
+async def verify(arguments: argparse.Namespace) -> None:
+    """`vsay audit verify`; exits with `FOUND` when there are findings that are no notices."""
+    since, until = _moment("--from", arguments.from_), _moment("--to", arguments.to, end_of_day=True)
+    sessions = events = errors = 0
+    try:
+        async with _verifier(arguments.keys) as verifier:
+            if arguments.sessions:
+                reports = _each(verifier, arguments.sessions)
+            else:
+                anchors = await verifier.anchors(since, until)
+                errors += _tell(anchors.findings, anchors.errors)
+                _sum_up(anchors)
+                reports = verifier.sessions(since, until)
+            async for report in reports:
+                sessions, events = sessions + 1, events + report.events
+                errors += _tell(report.findings, report.errors, report.session_id)
+    except FAILURES as error:
+        raise FailedError(f"ClickHouse does not answer as it should (VSAY_CLICKHOUSE_URL): {error}") from error
+    print(f"{sessions} sessions with {events} events: {errors or 'nothing'} wrong")
+    if errors:
+        raise SystemExit(FOUND)
+
+
+async def _each(verifier: Verifier, session_ids: list[str]) -> AsyncIterator[SessionReport]:
+    for session_id in session_ids:
+        report = await verifier.session(session_id)
+        if not report.events and not report.findings:
+            raise FailedError(f"there is no session {session_id}")
+        yield report
+
+
+@asynccontextmanager
+async def _verifier(keys_file: Path | None) -> AsyncIterator[Verifier]:
+    settings = settings_of(ClickHouseSettings)
+    believed = _keys(keys_file) if keys_file else None
+    clickhouse = ClickHouse(settings)
+    try:
+        async with connected(settings) as jetstream:
+            yield Verifier(Evidence(clickhouse), jetstream, believed or await PublicKeys.load(jetstream))
+    finally:
+        await clickhouse.close()
+
+
+def _keys(path: Path) -> PublicKeys:
+    try:
+        return PublicKeys(keys.decode(path.read_bytes()))
+    except OSError as error:
+        raise FailedError(f"{path}: {error.strerror or type(error).__name__}") from error
+    except msgspec.MsgspecError as error:
+        raise FailedError(f"{path}: not what `vsay keys export` writes: {error}") from error
+
+
+def _tell(findings: list[Finding], errors: int, session_id: str = "") -> int:
+    for finding in findings:
+        where = f"anchor {finding.anchor}" if not finding.session_id else finding.session_id
+        at = f" event {finding.seq}" if finding.seq is not None else ""
+        kind = "notice: " if finding.is_notice else ""
+        print(f"{where}{at}: {kind}{finding.code.value}: {finding.message}", flush=True)
+    told = sum(not finding.is_notice for finding in findings)
+    if errors > told:
+        print(f"{session_id or 'anchors'}: {errors - told} more findings")
+    return errors
+
+
+def _sum_up(anchors: AnchorsReport) -> None:
+    if anchors.anchors:
+        newest = f"the newest is {anchors.head_number}, {anchors.head_hash.hex()}: keep this where nobody can alter it"
+        print(f"{anchors.anchors} anchors; {newest}", flush=True)
+    else:
+        print("no anchors", flush=True)
+
+
+def _moment(option: str, text: str | None, *, end_of_day: bool = False) -> datetime | None:
+    """ISO 8601; UTC where it names no zone; a bare date is its beginning, or its end."""
+    if text is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsError(f"{option}: not a date or time of ISO 8601: {text!r}") from error
+    aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return aware + timedelta(days=1) if end_of_day and len(text) <= len("2024-01-01") else aware

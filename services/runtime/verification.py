@@ -1,0 +1,120 @@
+"""Verifies sessions and anchors: what lies in ClickHouse against its chain, its signatures, the anchors, and the streams."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from nats.js import JetStreamContext
+
+from contracts.anchor_check import AnchorCheck, check_itself
+from contracts.anchors import Anchor
+from contracts.proof import AnchoredHead, Finding, Findings, Keys, SessionCheck, StreamHead
+from contracts.streams import ANCHORS, AUDIT, AUDIT_ANCHORS
+from contracts.subjects import UnsafeTokenError
+from contracts.wire import UndecodableError
+from services.runtime.anchors import newest_anchor
+from services.runtime.evidence import ALWAYS, Evidence
+from services.runtime.record import Record
+
+
+class SessionReport(Struct, frozen=True):
+    """About one session. `findings` are at most `FINDINGS_MAX`; `errors` counts those that are no notices."""
+
+    session_id: str
+    events: int
+    head_seq: int
+    chain: bytes
+    is_ended: bool
+    key_id: str
+    anchored_seq: int
+    findings: list[Finding]
+    errors: int
+
+
+class AnchorsReport(Struct, frozen=True):
+    """About the anchors of a time; `head_number` and `head_hash` of the last one are worth keeping somewhere else."""
+
+    anchors: int
+    head_number: int
+    head_hash: bytes
+    findings: list[Finding]
+    errors: int
+
+
+class Verifier:
+    """Methods let `services.runtime.clickhouse.FAILURES` and `nats.errors.Error` through."""
+
+    def __init__(self, evidence: Evidence, jetstream: JetStreamContext, keys: Keys) -> None:
+        self._evidence = evidence
+        self._jetstream = jetstream
+        self._record = Record(jetstream)
+        self._keys = keys
+        self._floor = 0
+
+    async def session(self, session_id: str) -> SessionReport:
+        """One session, and the anchor that has it farthest."""
+        heads = await self._evidence.heads(session_id)
+        findings = Findings()
+        if heads:
+            number = max(heads, key=lambda head: head.seq).anchor
+            anchor = await self._evidence.anchor(number)
+            for finding in check_itself(anchor, self._keys) if anchor else ():
+                findings.add(finding)
+        return await self._checked(session_id, heads, findings)
+
+    async def sessions(self, since: datetime | None = None, until: datetime | None = None) -> AsyncIterator[SessionReport]:
+        """Every session, or those of which something was recorded or anchored in this time; each as a whole."""
+        async for page in self._evidence.session_ids(since or ALWAYS[0], until or ALWAYS[1]):
+            heads = await self._evidence.heads_between(page[0], page[-1])
+            for session_id in page:
+                yield await self._checked(session_id, heads.get(session_id, []), Findings())
+
+    async def anchors(self, since: datetime | None = None, until: datetime | None = None) -> AnchorsReport:
+        """All anchors, or those made in this time and the one before. Without `until` the newest of the stream must be there."""
+        newest = None if until else await self._newest()
+        first, last = await self._evidence.anchor_numbers(since or ALWAYS[0], until or ALWAYS[1]) or (1, 0)
+        first = max(first - 1, 1) if since else 1
+        check = AnchorCheck(self._keys, first=first)
+        async for anchor in self._evidence.anchors(first, last):
+            check.add(anchor)
+        findings = check.finish(newest)
+        head = check.head
+        return AnchorsReport(
+            check.anchors, head.number if head else 0, head.hash() if head else b"", findings.listed, findings.errors
+        )
+
+    async def _checked(self, session_id: str, heads: Sequence[AnchoredHead], so_far: Findings) -> SessionReport:
+        stream_head = await self._stream_head(session_id)  # before ClickHouse is read, which may then only have more
+        check = SessionCheck(session_id, self._keys, heads)
+        async for event in self._evidence.events(session_id):
+            check.add(event)
+        findings = check.finish(stream_head)
+        return SessionReport(
+            session_id=session_id,
+            events=check.events,
+            head_seq=check.head.seq if check.head else 0,
+            chain=check.head.chain if check.head else b"",
+            is_ended=check.is_ended,
+            key_id=check.key_id,
+            anchored_seq=check.anchored_seq,
+            findings=so_far.listed + findings.listed,
+            errors=so_far.errors + findings.errors,
+        )
+
+    async def _stream_head(self, session_id: str) -> StreamHead | None:
+        try:
+            last = await self._record.last(session_id)
+        except (UndecodableError, UnsafeTokenError):
+            return StreamHead(0, is_stored=False)  # the stream has something of it, which says nothing
+        if last is None:
+            return None
+        if last.stream_seq > self._floor:
+            consumer = await self._jetstream.consumer_info(AUDIT.stream, AUDIT.durable)
+            self._floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
+        return StreamHead(last.recorded.seq, is_stored=last.stream_seq <= self._floor)
+
+    async def _newest(self) -> Anchor | None:
+        """The newest anchor of the stream that ClickHouse must have."""
+        newest = await newest_anchor(self._jetstream)
+        consumer = await self._jetstream.consumer_info(ANCHORS.name, AUDIT_ANCHORS.durable)
+        return None if consumer.num_pending or consumer.num_ack_pending else newest
