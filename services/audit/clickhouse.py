@@ -5,7 +5,7 @@ import hashlib
 import logging
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any, Final, Self
 
@@ -187,10 +187,20 @@ class Store:
         except FAILURES as error:
             raise StoreUnavailableError(str(error)) from error
 
-    async def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a small result."""
+    async def query(self, sql: str, values: dict[str, str] | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a small result; `{name:Type}` in `sql` are `values`."""
         try:
-            return [tuple(row) for row in (await (await self._clickhouse.client()).query(sql)).result_rows]
+            return [tuple(row) for row in (await (await self._clickhouse.client()).query(sql, values)).result_rows]
+        except FAILURES as error:
+            raise StoreUnavailableError(str(error)) from error
+
+    async def stream(self, sql: str, format_: str, values: dict[str, str] | None = None) -> AsyncIterator[bytes]:
+        """The result in one of ClickHouse's formats, as it comes."""
+        try:
+            client = await self._clickhouse.client()
+            async with await client.raw_stream(sql, values, fmt=format_) as pieces:
+                async for piece in pieces:
+                    yield piece
         except FAILURES as error:
             raise StoreUnavailableError(str(error)) from error
 

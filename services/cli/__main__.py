@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from datetime import date
 from pathlib import Path
 
 
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     revoke.set_defaults(command="revoke_token")
     _keys(commands)
     _audit(commands)
+    _export(commands)
     return parser
 
 
@@ -72,6 +74,22 @@ def _verify(audit: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
     verify.add_argument("--to", metavar="TIME", help="ISO 8601; before then")
     verify.add_argument("--keys", type=Path, metavar="FILE", help="believe these keys (`vsay keys export`), not those on the bus")
     verify.set_defaults(command="audit_verify")
+
+
+def _export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = commands.add_parser(
+        "export",
+        help="write Parquet files of what was recorded",
+        description="Write Parquet files of what was recorded: one a view and day (UTC).",
+    )
+    export.add_argument("views", nargs="*", metavar="VIEW", help="sessions, commands, logs or events; all when left out")
+    export.add_argument("--from", dest="since", required=True, type=date.fromisoformat, metavar="DATE", help="the first day")
+    export.add_argument(
+        "--to", dest="until", type=date.fromisoformat, metavar="DATE", help="the day after the last; today when left out"
+    )
+    export.add_argument("--org", metavar="ID", help="of one organization alone")
+    export.add_argument("--output", required=True, type=Path, metavar="DIRECTORY", help="where the files go")
+    export.set_defaults(command="export")
 
 
 def _keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from nats.errors import Error as NatsError
 
 from services.audit.clickhouse import StoreUnavailableError
-from services.cli import audit, keys, verify
+from services.cli import audit, export, keys, verify
 from services.cli.connection import FailedError, connected, settings_of
 from services.runtime.directory import Directory, DirectoryError, UnreadableValueError, read_file
 from services.runtime.settings import SettingsError, StreamSettings
@@ -73,6 +73,7 @@ COMMANDS: Final[dict[str, Callable[[argparse.Namespace], Coroutine[None, None, N
     "revoke_token": revoke_token,
     "audit_rebuild": audit.rebuild,
     "audit_verify": verify.verify,
+    "export": export.export,
     "keys_create": keys.create,
     "keys_rotate": keys.create,
     "keys_list": keys.list_,

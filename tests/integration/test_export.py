@@ -1,0 +1,69 @@
+"""`vsay export` as a user runs it; its files are read by the engine."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from services.audit.clickhouse import Store
+from services.runtime.settings import ClickHouseSettings
+from tests.integration.servers import ClickHouse
+from tests.integration.stories import NOON, Story
+from tests.integration.test_cli import vsay
+
+
+@pytest.fixture
+async def store(clickhouse: ClickHouse) -> AsyncIterator[Store]:
+    store = Store.open(ClickHouseSettings(clickhouse_url=clickhouse.url))
+    await store.migrate()
+    yield store
+    await store.close()
+
+
+async def test_every_view_becomes_a_file_a_day(store: Store, clickhouse: ClickHouse, tmp_path: Path) -> None:
+    first = Story("sess_1").claimed().started().output(bytes(range(256))).command("ls", "a").later(days=2).output().ended()
+    second = Story("sess_2", at=NOON + timedelta(days=1), org_id="org_other").claimed().command("é 💾", "b").ended()
+    for _ in range(2):
+        await store.insert_events(first.events + second.events)
+    out = tmp_path / "files"
+    week = ("--from", "2024-01-01", "--to", "2024-01-08", "--output", str(out))
+    status, printed, err = await vsay("export", *week, clickhouse_url=clickhouse.url)
+    assert (status, err) == (0, "")
+    rows = {line.rpartition("/")[2].split()[0]: int(line.split()[1]) for line in printed.splitlines()}
+    assert rows == {
+        "sessions-2024-01-01.parquet": 1,
+        "sessions-2024-01-02.parquet": 1,
+        "commands-2024-01-01.parquet": 1,
+        "commands-2024-01-02.parquet": 1,
+        "logs-2024-01-01.parquet": 2,
+        "logs-2024-01-02.parquet": 2,
+        "events-2024-01-01.parquet": 5,
+        "events-2024-01-02.parquet": 4,
+        "events-2024-01-03.parquet": 2,
+    }
+    assert sorted(path.name for path in out.iterdir()) == sorted(rows), "and nothing beside them"
+    events = f"SELECT seq, hex(data), hex(chain) FROM file('{out}/events-*.parquet') WHERE session_id = 'sess_1' ORDER BY seq"
+    assert clickhouse.query(events) == "".join(f"{e.seq}\t{e.data.hex().upper()}\t{e.chain.hex().upper()}\n" for e in first.events)
+    assert clickhouse.query(f"SELECT text, user_name FROM file('{out}/commands-2024-01-02.parquet')") == "é 💾\tJohn Doe\n"
+
+    status, printed, err = await vsay("export", "commands", "--org", "org_other", *week, clickhouse_url=clickhouse.url)
+    assert (status, err, len(printed.splitlines())) == (0, "", 1)
+    await store.insert_events(Story("sess_3").claimed().command("late").events)
+    status, printed, err = await vsay("export", "commands", *week, clickhouse_url=clickhouse.url)
+    assert clickhouse.query(f"SELECT count() FROM file('{out}/commands-2024-01-01.parquet')") == "2\n", "it is written anew"
+
+
+async def test_what_cannot_be_exported_is_said(store: Store, clickhouse: ClickHouse, tmp_path: Path) -> None:
+    for arguments, text in (
+        (("nothing", "--from", "2024-01-01"), "nothing cannot be exported"),
+        (("sessions", "--from", "2024-01-02", "--to", "2024-01-02"), "--to must be after --from"),
+    ):
+        status, printed, err = await vsay("export", *arguments, "--output", str(tmp_path), clickhouse_url=clickhouse.url)
+        assert (status, printed) == (1, "")
+        assert text in err
+    clickhouse.stop()
+    status, printed, err = await vsay("export", "--from", "2024-01-01", "--output", str(tmp_path), clickhouse_url=clickhouse.url)
+    assert status == 1
+    assert "VSAY_CLICKHOUSE_URL" in err
+    assert err.count("\n") == 1
