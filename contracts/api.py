@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from contracts.events import ConnectError, EndReason, Role
-from contracts.ids import Cells, MachineId, OrgId, SessionId, UserId, Utc
+from contracts.ids import Cells, Environment, MachineId, OrgId, SessionId, UserId, Utc
 from contracts.proof import Finding
+from contracts.workers import WorkerView
 
 
 class ErrorCode(StrEnum):
@@ -18,6 +19,7 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     MACHINE_NOT_FOUND = "machine_not_found"
+    JUMP_HOST_NOT_FOUND = "jump_host_not_found"
     SESSION_NOT_FOUND = "session_not_found"
     SESSION_ENDED = "session_ended"
     INVALID_REQUEST = "invalid_request"
@@ -190,6 +192,7 @@ class CreateSession(Struct, frozen=True):
 
     machine_id: MachineId
     terminal_size: TerminalSize
+    environment: Environment = {}
 
 
 class AttachSession(Struct, frozen=True):
@@ -345,6 +348,12 @@ class MachineList(Struct, frozen=True):
     """The machines on which the caller may open sessions."""
 
     machines: list[MachineDetail]
+
+
+class WorkerList(Struct, frozen=True):
+    """Every worker process that runs, by name."""
+
+    workers: list[WorkerView]
 
 
 class Health(Struct, frozen=True):

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from contracts.directory import Machine
 from contracts.events import Person, Role
-from contracts.ids import Cells, OrgId, Seq, SessionId, Utc, ViewerId
+from contracts.ids import Cells, Environment, OrgId, Seq, SessionId, Utc, ViewerId
 
 INPUT_BYTES_MAX = 64 * 1024
 """Of one `Input`; longer input is sent as several, each after the reply to the one before."""
@@ -28,6 +28,10 @@ class OpenSession(Struct, frozen=True):
     ip_address: str
     user_agent: str
     requested_at: Utc
+    jumps: tuple[Machine, ...] = ()
+    """The jump hosts on the way, the first one first."""
+    environment: Environment = {}
+    """What the client wants set; the machine allows each."""
 
 
 class Attach(Struct, frozen=True):

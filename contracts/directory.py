@@ -5,12 +5,15 @@
 
 from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from contracts.events import Person, Role, Target
-from contracts.ids import DisplayName, MachineId, Name, OrgId, Port, SessionId, UserId, Utc
+from contracts.ids import DisplayName, Environment, MachineId, Name, OrgId, Port, SessionId, UserId, Utc
+
+JUMPS_MAX: Final = 4
+"""Jump hosts on the way to a machine."""
 
 
 class UserRole(StrEnum):
@@ -53,8 +56,30 @@ class User(Struct, frozen=True, forbid_unknown_fields=True):
         return "*" in self.machines or machine.id in self.machines
 
 
-class Machine(Struct, frozen=True, forbid_unknown_fields=True):
-    """An SSH server. `host_keys` are public keys as `ssh-ed25519 AAAA…`; `credential` names a secret of the worker."""
+class LegacyAlgorithm(StrEnum):
+    """What is only spoken with a machine that lists it: broken or weak, and all that some old equipment knows."""
+
+    KEX_GROUP14_SHA1 = "diffie-hellman-group14-sha1"
+    KEX_GROUP1_SHA1 = "diffie-hellman-group1-sha1"
+    KEX_GROUP_EXCHANGE_SHA1 = "diffie-hellman-group-exchange-sha1"
+    KEX_GROUP_EXCHANGE_SHA256 = "diffie-hellman-group-exchange-sha256"
+    CIPHER_AES128_CBC = "aes128-cbc"
+    CIPHER_AES192_CBC = "aes192-cbc"
+    CIPHER_AES256_CBC = "aes256-cbc"
+    CIPHER_3DES_CBC = "3des-cbc"
+    MAC_SHA1 = "hmac-sha1"
+    MAC_SHA1_96 = "hmac-sha1-96"
+    MAC_MD5 = "hmac-md5"
+    SIGNATURE_RSA_SHA1 = "ssh-rsa"
+    SIGNATURE_DSS = "ssh-dss"
+
+
+class Machine(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An SSH server. `docs/machines.md` explains every field.
+
+    `host_keys` are public keys as `ssh-ed25519 AAAA…`, several while one is replaced by another; `credential` names a secret of
+    the worker; `jump` is the machine through which this one is reached.
+    """
 
     id: MachineId
     name: DisplayName
@@ -64,10 +89,35 @@ class Machine(Struct, frozen=True, forbid_unknown_fields=True):
     credential: Name
     host_keys: tuple[Annotated[str, Meta(max_length=4096)], ...] = ()
     port: Port = 22
+    trust_on_first_use: bool = False
+    jump: MachineId | None = None
+    principals: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
+    legacy_algorithms: tuple[LegacyAlgorithm, ...] = ()
+    terminal_type: Name | None = None
+    environment: Environment = {}
+    environment_allowed: tuple[Annotated[str, Meta(pattern=r"^[A-Z_][A-Z0-9_]{0,63}\*?$")], ...] = ()
+    command: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    idle_timeout_seconds: Annotated[float, Meta(ge=0)] | None = None
+    max_duration_seconds: Annotated[float, Meta(ge=0)] | None = None
+
+    def allows(self, variable: str) -> bool:
+        """Whether a client may set this environment variable; a name in the list that ends in `*` stands for all that begin so."""
+        return any(
+            variable.startswith(allowed[:-1]) if allowed.endswith("*") else variable == allowed
+            for allowed in self.environment_allowed
+        )
 
     def target(self) -> Target:
         """This machine as events name it."""
         return Target(id=self.id, name=self.name, host=self.host)
+
+
+class TrustedHostKey(Struct, frozen=True):
+    """Value of bucket `host_keys`, by machine id: what was pinned at the first use of a machine with `trust_on_first_use`."""
+
+    host_key: str
+    session_id: SessionId
+    pinned_at: Utc
 
 
 class DirectoryFile(Struct, frozen=True, forbid_unknown_fields=True):

@@ -95,6 +95,26 @@ class SessionStarted(Event, frozen=True, tag="started"):
     host_key: str
     server_version: str
     connect_ms: Annotated[int, Meta(ge=0)]
+    jumps: tuple[MachineId, ...] = ()
+
+
+class HostKeyPinned(Event, frozen=True, tag="host_key_pinned"):
+    """A machine with `trust_on_first_use` was met for the first time: from now on it must show this key.
+
+    `host_key` is the public key as `ssh-ed25519 AAAA…`, `fingerprint` is as in `started`.
+    """
+
+    machine: Target
+    host_key: str
+    fingerprint: str
+
+
+class SessionWarned(Event, frozen=True, tag="warned"):
+    """The viewers were told that the session will end for this `reason` in `ends_in_seconds`, unless something changes."""
+
+    reason: EndReason
+    message: str
+    ends_in_seconds: Annotated[int, Meta(ge=0)]
 
 
 class OutputProduced(Event, frozen=True, tag="output"):
@@ -219,6 +239,8 @@ class KeyframeTaken(Event, frozen=True, tag="keyframe"):
 AnyEvent = (
     SessionClaimed
     | SessionStarted
+    | HostKeyPinned
+    | SessionWarned
     | OutputProduced
     | InputEchoed
     | TerminalResized

@@ -35,6 +35,10 @@ Seq = Annotated[int, Meta(ge=0)]
 Cells = Annotated[int, Meta(ge=1, le=TERMINAL_CELLS_MAX)]
 """Columns or rows of a terminal."""
 
+EnvironmentName = Annotated[str, Meta(pattern=r"^[A-Z_][A-Z0-9_]{0,63}$")]
+Environment = Annotated[dict[EnvironmentName, Annotated[str, Meta(max_length=1024)]], Meta(max_length=32)]
+"""Environment variables of a remote shell; an SSH server takes only those that it allows itself."""
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 DisplayName = Annotated[str, Meta(min_length=1, max_length=200)]
 Utc = Annotated[datetime, Meta(tz=True)]

@@ -74,6 +74,8 @@ AUDIT_ANCHORS: Final = Consumer(
     max_ack_pending=50_000,
 )
 
+WORKERS: Final = Bucket(name="workers", ttl_seconds=20.0)
+HOST_KEYS: Final = Bucket(name="host_keys")
 LIVE: Final = Bucket(name="live", ttl_seconds=60.0)
 ORGANIZATIONS: Final = Bucket(name="organizations")
 USERS: Final = Bucket(name="users")
@@ -84,4 +86,4 @@ SIGNING_KEYS: Final = Bucket(name="signing_keys")
 
 STREAMS: Final = (COMMANDS, SESSIONS, ACCESS, ANCHORS)
 CONSUMERS: Final = (SSH_WORKERS, AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS)
-BUCKETS: Final = (LIVE, ORGANIZATIONS, USERS, MACHINES, TOKENS, TICKETS, SIGNING_KEYS)
+BUCKETS: Final = (LIVE, ORGANIZATIONS, USERS, MACHINES, TOKENS, TICKETS, SIGNING_KEYS, WORKERS, HOST_KEYS)

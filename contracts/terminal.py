@@ -113,6 +113,15 @@ class WaitingMessage(ServerMessage, frozen=True, tag="waiting"):
     message: str
 
 
+class WarningMessage(ServerMessage, frozen=True, tag="warning"):
+    """The session will end for this reason in `ends_in_seconds`; typing keeps an idle one open."""
+
+    reason: EndReason
+    message: str
+    ends_in_seconds: int
+    seq: Seq
+
+
 class ReadyMessage(ServerMessage, frozen=True, tag="ready"):
     """Attached. Events after `from_seq` follow; `resumed` says whether that is what `resume_from` asked for."""
 
@@ -156,6 +165,7 @@ AnyServerMessage = (
     | ErrorMessage
     | DisconnectMessage
     | WaitingMessage
+    | WarningMessage
     | ReadyMessage
     | ResizedMessage
     | ViewersMessage

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     revoke = token.add_parser("revoke", help="make an API token worthless", description="Make an API token worthless.")
     revoke.add_argument("token", nargs="?", metavar="TOKEN", help="read from standard input when left out, which keeps it secret")
     revoke.set_defaults(command="revoke_token")
+    _host_keys(commands)
     _keys(commands)
     _audit(commands)
     _export(commands)
@@ -90,6 +91,17 @@ def _export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     export.add_argument("--org", metavar="ID", help="of one organization alone")
     export.add_argument("--output", required=True, type=Path, metavar="DIRECTORY", help="where the files go")
     export.set_defaults(command="export")
+
+
+def _host_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    group = commands.add_parser("host-key", help="host keys pinned at first use").add_subparsers(required=True, metavar="COMMAND")
+    forget = group.add_parser(
+        "forget",
+        help="trust a machine's next first use",
+        description="Remove the host key that was pinned at the first use of a machine with trust_on_first_use.",
+    )
+    forget.add_argument("machine", metavar="MACHINE", help="for example mch_456")
+    forget.set_defaults(command="host_key_forget")
 
 
 def _keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -57,19 +57,24 @@ async def declare(jetstream: JetStreamContext, settings: StreamSettings) -> None
     for stream in streams.STREAMS:
         await _declare_stream(jetstream, stream, settings)
     for consumer in streams.CONSUMERS:
-        await jetstream.add_consumer(
-            consumer.stream,
-            ConsumerConfig(
-                durable_name=consumer.durable,
-                filter_subject=consumer.filter_subject,
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=consumer.ack_wait_seconds,
-                max_ack_pending=consumer.max_ack_pending,
-                max_deliver=-1,
-            ),
-        )
+        await _declare_consumer(jetstream, consumer)
     for declared in streams.BUCKETS:
         await _declare_bucket(jetstream, declared, settings)
+
+
+async def disconnect(nats: Client) -> None:
+    """Send what is not sent yet and disconnect; without a connection, only stop looking for one."""
+    if nats.is_connected:
+        await nats.drain()
+    else:
+        await nats.close()
+
+
+async def set_lease(jetstream: JetStreamContext, lease_seconds: float) -> None:
+    """From now on an unrenewed lease on a session lasts this long. Only workers, which renew them, call this."""
+    info = await jetstream.consumer_info(streams.SSH_WORKERS.stream, streams.SSH_WORKERS.durable)
+    if info.config and info.config.ack_wait != lease_seconds:
+        await jetstream.add_consumer(streams.SSH_WORKERS.stream, info.config.evolve(ack_wait=lease_seconds))
 
 
 async def bucket(jetstream: JetStreamContext, declared: streams.Bucket) -> KeyValue:
@@ -111,6 +116,23 @@ async def _add_stream(jetstream: JetStreamContext, stream: streams.Stream, setti
         if error.err_code != STREAM_NAME_IN_USE:
             raise
         log.info("stream %s was made by another process just now", stream.name)
+
+
+async def _declare_consumer(jetstream: JetStreamContext, consumer: streams.Consumer) -> None:
+    try:
+        await jetstream.consumer_info(consumer.stream, consumer.durable)
+    except NotFoundError:
+        await jetstream.add_consumer(
+            consumer.stream,
+            ConsumerConfig(
+                durable_name=consumer.durable,
+                filter_subject=consumer.filter_subject,
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=consumer.ack_wait_seconds,
+                max_ack_pending=consumer.max_ack_pending,
+                max_deliver=-1,
+            ),
+        )
 
 
 async def _declare_bucket(jetstream: JetStreamContext, declared: streams.Bucket, settings: StreamSettings) -> None:

@@ -16,7 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import InvalidKeyError, KeyNotFoundError
 from nats.js.kv import KeyValue
 
-from contracts.directory import ApiToken, DirectoryFile, Machine, Organization, Ticket, User, secret_key
+from contracts.directory import JUMPS_MAX, ApiToken, DirectoryFile, Machine, Organization, Ticket, User, secret_key
 from contracts.streams import MACHINES, ORGANIZATIONS, TICKETS, TOKENS, USERS, Bucket
 from services.runtime import buckets, bus
 
@@ -105,10 +105,10 @@ class Directory:
         """Make the directory as `file` says; with `prune` what it does not declare is removed, tokens of removed users too.
 
         Everything is checked before anything is written. Raises `DirectoryError` for an id declared twice, and for a user
-        or a machine of an organization that is neither in the file nor (without `prune`) in the directory.
+        or a machine of an organization, or a jump host, that is neither in the file nor (without `prune`) in the directory.
         """
         organizations, machines, users = await self._organizations.all(), await self._machines.all(), await self._users.all()
-        _check(file, known=set() if prune else set(organizations))
+        _check(file, set() if prune else set(organizations), {} if prune else machines)
         written, unchanged = [], []
         # What others refer to comes first, and is removed last, so that a reader in between sees no dangling reference.
         tables: tuple[tuple[Table[Any], Mapping[str, Struct], Iterable[Organization | Machine | User]], ...] = (
@@ -221,7 +221,7 @@ class Table[Value: Struct]:
             raise UnreadableValueError(f"bucket {self._declared.name}, key {key}: {error}") from error
 
 
-def _check(file: DirectoryFile, *, known: set[str]) -> None:
+def _check(file: DirectoryFile, known: set[str], machines: Mapping[str, Machine]) -> None:
     seen: set[str] = set()
     entries: tuple[Organization | User | Machine, ...] = (*file.organizations, *file.users, *file.machines)
     for entry in entries:
@@ -233,3 +233,17 @@ def _check(file: DirectoryFile, *, known: set[str]) -> None:
     for member in members:
         if member.org not in known:
             raise DirectoryError(f"{member.id}: there is no organization {member.org}")
+    machines = {**machines, **{machine.id: machine for machine in file.machines}}
+    for machine in file.machines:
+        _check_jumps(machine, machines)
+
+
+def _check_jumps(machine: Machine, machines: Mapping[str, Machine]) -> None:
+    hop = machine
+    for _ in range(JUMPS_MAX + 1):
+        if hop.jump is None:
+            return
+        if hop.jump not in machines or machines[hop.jump].org != machine.org:
+            raise DirectoryError(f"{hop.id}: there is no machine {hop.jump} in its organization to jump through")
+        hop = machines[hop.jump]
+    raise DirectoryError(f"{machine.id}: its way has more than {JUMPS_MAX} jump hosts, or leads in a circle")

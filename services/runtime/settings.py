@@ -22,7 +22,8 @@ SecretsDir = Annotated[
     str,
     Meta(
         description="Directory of secrets: of the machines' credentials, NAME a private key in OpenSSH's format, "
-        "NAME.password a password; NAME.signing.pem a key that signs the record."
+        "NAME.password a password, NAME.ca the private key of an SSH CA that signs certificates; NAME.signing.pem a key that signs "
+        "the record."
     ),
 ]
 SigningKeyName = Annotated[
@@ -83,6 +84,13 @@ class Variable(Struct, frozen=True):
     field: str
     description: str
     default: str
+
+
+WaitForPlace = Annotated[
+    float,
+    Meta(description="A request that no worker had a place for in this time is given up as no_capacity.", gt=0),
+]
+"""Read by the API, which gives up, and by the worker, which does so when no replica of the API did."""
 
 
 def load[Settings: Struct](kind: type[Settings], environ: Mapping[str, str]) -> Settings:

@@ -25,6 +25,7 @@ from services.session_api.records import Records
 from services.session_api.settings import ApiSettings
 from services.session_api.terminal_socket import OpenSockets, terminal_socket
 from services.session_api.verification import Verification
+from services.session_api.workers import Workers
 
 BODY_BYTES_MAX = 64 * 1024
 """Of one request; the largest valid one is a few hundred bytes."""
@@ -55,6 +56,7 @@ def make_app(settings: ApiSettings) -> Litestar:
             Directory,
             AccessRecords,
             Verification,
+            Workers,
             healthz,
             readyz,
             terminal_socket,

@@ -28,14 +28,14 @@ from contracts.api import (
     SessionTicket,
     Success,
 )
-from contracts.directory import Ticket, User, UserRole
+from contracts.directory import JUMPS_MAX, Machine, Ticket, User, UserRole
 from contracts.events import Role
 from contracts.ids import MACHINE_ID_PATTERN, SESSION_ID_PATTERN, USER_ID_PATTERN
 from contracts.live import LiveSession, LiveState
 from contracts.subjects import Request
 from services.session_api import listing, statistics
 from services.session_api.auth import Call, address, user_agent
-from services.session_api.errors import RefusedError, machine_not_found
+from services.session_api.errors import RefusedError, invalid, machine_not_found
 from services.session_api.gateway import Gateway, GatewayUnavailableError, NoOwnerError
 from services.session_api.history import History, HistoryUnavailableError
 from services.session_api.settings import ApiSettings
@@ -97,6 +97,9 @@ class Sessions(Controller):
         machine = await gateway.directory.machine(data.machine_id)
         if machine is None or not caller.may_use(machine):
             raise machine_not_found()
+        for name in data.environment:
+            if not machine.allows(name):
+                raise invalid(f"environment.{name}", "this machine does not allow clients to set it")
         command = commands.OpenSession(
             session_id=f"sess_{token_urlsafe(15)}",
             org_id=caller.org,
@@ -107,6 +110,8 @@ class Sessions(Controller):
             ip_address=address(request),
             user_agent=user_agent(request),
             requested_at=datetime.now(UTC),
+            jumps=await _jumps(gateway, machine),
+            environment=data.environment,
         )
         ticket = await _ticket(request, gateway, settings, command.session_id, Role.DRIVER)
         await gateway.open(command)
@@ -214,6 +219,17 @@ async def readyz(state: State) -> Response[Health]:
             checks[name] = type(error).__name__
     is_ready = set(checks.values()) == {"ok"} and not state.sockets.closing
     return Response(Health("ok" if is_ready else "unavailable", checks), status_code=200 if is_ready else 503)
+
+
+async def _jumps(gateway: Gateway, machine: Machine) -> tuple[Machine, ...]:
+    """The jump hosts on the way to a machine, the first one first. Whoever may use the machine may go through them."""
+    jumps: list[Machine] = []
+    while jump_id := (jumps[0] if jumps else machine).jump:
+        jump = await gateway.directory.machine(jump_id)
+        if jump is None or jump.org != machine.org or len(jumps) >= JUMPS_MAX:
+            raise RefusedError(409, ErrorCode.JUMP_HOST_NOT_FOUND, "a jump host of this machine is not declared as it should be")
+        jumps.insert(0, jump)
+    return tuple(jumps)
 
 
 def _may_drive(caller: User, session: LiveSession) -> bool:

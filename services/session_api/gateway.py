@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from datetime import UTC, datetime
 from typing import Final, Self
 
@@ -15,13 +17,14 @@ from nats.js import JetStreamContext
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
-from contracts import live, subjects
+from contracts import live, subjects, workers
 from contracts.commands import OpenSession, Reply
 from contracts.directory import Ticket, User
 from contracts.events import ConnectError, EndReason
 from contracts.live import LiveSession, LiveState
-from contracts.streams import COMMANDS, LIVE
+from contracts.streams import COMMANDS, LIVE, WORKERS
 from contracts.subjects import Request
+from contracts.workers import WorkerView
 from services.runtime import buckets, bus
 from services.runtime.directory import Directory
 from services.runtime.record import Record
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 REQUEST_SECONDS: Final = 5.0
 PUBLISH_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.02
+
+WAITING_LOOK_SECONDS: Final = 1.0
 
 WAITING_REFRESH_SECONDS: Final = 20.0
 """How often the view of a session that still waits for a worker is written again, before it ages out."""
@@ -47,16 +52,26 @@ class GatewayUnavailableError(Exception):
     """The bus or the owning worker does not answer in time."""
 
 
+class Waiting(Struct):
+    """A session that this replica asked for; times are of the monotonic clock."""
+
+    give_up_at: float
+    refreshed_at: float
+
+
 class Gateway:
     """Methods raise `GatewayUnavailableError` or `nats.errors.Error` when the bus does not answer."""
 
-    def __init__(self, nats: Client, jetstream: JetStreamContext, live_views: KeyValue, directory: Directory) -> None:
+    def __init__(
+        self, nats: Client, jetstream: JetStreamContext, live_views: KeyValue, directory: Directory, wait_for_place_seconds: float
+    ) -> None:
         self.nats = nats
         self.jetstream = jetstream
         self.directory = directory
         self.record = Record(jetstream)
         self._live = live_views
-        self._waiting: set[str] = set()
+        self._wait_for_place_seconds = wait_for_place_seconds
+        self._waiting: dict[str, Waiting] = {}
         self._refreshing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -65,7 +80,8 @@ class Gateway:
         nats = await bus.connect(settings, "session-api")
         jetstream = nats.jetstream()
         await bus.declare(jetstream, settings)
-        gateway = cls(nats, jetstream, await bus.bucket(jetstream, LIVE), await Directory.open(jetstream))
+        views, directory = await bus.bucket(jetstream, LIVE), await Directory.open(jetstream)
+        gateway = cls(nats, jetstream, views, directory, settings.wait_for_place_seconds)
         gateway._refreshing = asyncio.create_task(gateway._refresh_waiting())
         return gateway
 
@@ -123,10 +139,11 @@ class Gateway:
         except (NatsError, TimeoutError) as error:
             await self._live.delete(command.session_id)
             raise GatewayUnavailableError("the command could not be stored") from error
-        self._waiting.add(command.session_id)
+        now = time.monotonic()
+        self._waiting[command.session_id] = Waiting(give_up_at=now + self._wait_for_place_seconds, refreshed_at=now)
 
-    async def cancel(self, session_id: str) -> LiveSession | None:
-        """Mark a session that waits as cancelled; the worker that claims it will end it. None when it waits no more."""
+    async def cancel(self, session_id: str, code: ConnectError = ConnectError.CANCELLED) -> LiveSession | None:
+        """Mark a session that waits as given up; the worker that claims it will end it. None when it waits no more."""
         entry = await self._live_entry(session_id)
         if entry is None or entry[0].state is not LiveState.WAITING:
             return None
@@ -136,7 +153,7 @@ class Gateway:
             state=LiveState.CANCELLED,
             ended_at=datetime.now(UTC),
             reason=EndReason.CONNECT_FAILED,
-            code=ConnectError.CANCELLED,
+            code=code,
         )
         try:
             await self._live.update(session_id, cancelled.encode(), last=revision)
@@ -164,6 +181,11 @@ class Gateway:
         sessions = [live.decode(value) for value in (await buckets.values(self.jetstream, LIVE)).values()]
         return [session for session in sessions if session.org_id == org_id]
 
+    async def workers(self) -> list[WorkerView]:
+        """The worker processes that run, by name."""
+        views = await buckets.values(self.jetstream, WORKERS)
+        return [workers.decode(views[name]) for name in sorted(views)]
+
     # Admission.
 
     async def admit(self, ticket: str, session_id: str) -> tuple[Ticket, User] | None:
@@ -187,17 +209,26 @@ class Gateway:
 
     async def _refresh_waiting(self) -> None:
         while True:
-            await asyncio.sleep(WAITING_REFRESH_SECONDS)
-            for session_id in list(self._waiting):
+            await asyncio.sleep(WAITING_LOOK_SECONDS)
+            for session_id, waiting in list(self._waiting.items()):
                 try:
-                    await self._refresh(session_id)
+                    await self._look_after(session_id, waiting)
                 except (NatsError, TimeoutError) as error:
                     log.warning("session %s: its waiting view was not refreshed: %s", session_id, type(error).__name__)
+
+    async def _look_after(self, session_id: str, waiting: Waiting) -> None:
+        now = time.monotonic()
+        if now >= waiting.give_up_at:
+            await self.cancel(session_id, ConnectError.NO_CAPACITY)
+            waiting.give_up_at = math.inf
+        if now - waiting.refreshed_at >= WAITING_REFRESH_SECONDS:
+            waiting.refreshed_at = now
+            await self._refresh(session_id)
 
     async def _refresh(self, session_id: str) -> None:
         entry = await self._live_entry(session_id)
         if entry is None or entry[0].state not in UNCLAIMED_STATES:
-            self._waiting.discard(session_id)
+            self._waiting.pop(session_id, None)
             return
         try:
             await self._live.update(session_id, entry[0].encode(), last=entry[1])

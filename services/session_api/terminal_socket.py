@@ -16,7 +16,7 @@ from contracts import commands
 from contracts.api import ErrorCode
 from contracts.commands import Attach, Attached, Attendant, Credit, Detach, Input, Refused, Resize
 from contracts.directory import Ticket, User
-from contracts.events import OutputProduced, SessionEnded, TerminalResized, ViewerAttached, ViewerDetached
+from contracts.events import EndReason, OutputProduced, SessionEnded, SessionWarned, TerminalResized, ViewerAttached, ViewerDetached
 from contracts.live import LiveState
 from contracts.subjects import Request
 from contracts.terminal import (
@@ -39,6 +39,7 @@ from contracts.terminal import (
     ServerMessage,
     ViewersMessage,
     WaitingMessage,
+    WarningMessage,
 )
 from contracts.wire import Recorded, UndecodableError
 from services.runtime.record import Record
@@ -210,8 +211,10 @@ class Viewer:
 
     async def _show(self) -> None:
         attached = await self._attach(self._auth.resume_from)
-        if attached is None:
+        if attached is None and not self._ended.is_set():
             await self._show_what_was()
+        elif attached is None:
+            return
         else:
             await self._begin(attached)
         await self._ended.wait()
@@ -226,6 +229,9 @@ class Viewer:
             except NoOwnerError:
                 live = await self._gateway.live_session(self._session_id)
             if live is None or live.state is LiveState.ENDED:
+                return None
+            if live.state is LiveState.CANCELLED and live.code:
+                await self._say_ended(SessionEnded(EndReason.CONNECT_FAILED, "the request was given up", code=live.code))
                 return None
             try:
                 async with asyncio.timeout(WAITING_SECONDS):
@@ -337,6 +343,8 @@ class Viewer:
                 await self._send(ViewersMessage(list(self._viewers.values())))
             case ViewerDetached(viewer_id) if recorded.seq > self._viewers_known_seq:
                 await self._somebody_left(viewer_id, event)
+            case SessionWarned(reason, message, ends_in_seconds):
+                await self._send(WarningMessage(reason, message, ends_in_seconds, recorded.seq))
             case SessionEnded():
                 await self._say_ended(event)
 
@@ -460,5 +468,5 @@ class Viewer:
 
 _OUTPUT: Final = str(OutputProduced.__struct_config__.tag)
 _SHOWN: Final = frozenset(
-    str(kind.__struct_config__.tag) for kind in (TerminalResized, ViewerAttached, ViewerDetached, SessionEnded)
+    str(kind.__struct_config__.tag) for kind in (TerminalResized, ViewerAttached, ViewerDetached, SessionWarned, SessionEnded)
 )

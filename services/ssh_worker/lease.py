@@ -12,12 +12,12 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from contracts.streams import ACK_WAIT_SECONDS
 from services.ssh_worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
-RENEW_SECONDS: Final = ACK_WAIT_SECONDS / 6
+ANSWER_SECONDS_MAX: Final = 2.0
+RETRY_SECONDS: Final = 1.0
 
 IN_PROGRESS: Final = b"+WPI"
 ACKNOWLEDGED: Final = b"+ACK"
@@ -31,12 +31,21 @@ class Lease:
     """One command's lease. `clock` counts seconds and must not stand still while the process does."""
 
     def __init__(
-        self, nats: Client, acknowledge_subject: str, metrics: WorkerMetrics, *, clock: Callable[[], float], stall_seconds: float
+        self,
+        nats: Client,
+        acknowledge_subject: str,
+        metrics: WorkerMetrics,
+        *,
+        clock: Callable[[], float],
+        renew_seconds: float,
+        stall_seconds: float,
     ) -> None:
+        """`renew_seconds` between renewals; unconfirmed for `stall_seconds`, the lease is given up."""
         self._nats = nats
         self._metrics = metrics
         self._subject = acknowledge_subject
         self._clock = clock
+        self._renew_seconds = renew_seconds
         self._stall_seconds = stall_seconds
         self._confirmed_at = clock()
 
@@ -45,14 +54,18 @@ class Lease:
         """Whether nobody else can have been given the command yet."""
         return self._clock() - self._confirmed_at < self._stall_seconds
 
+    @property
+    def _left_seconds(self) -> float:
+        return max(0.0, self._confirmed_at + self._stall_seconds - self._clock())
+
     async def keep(self) -> None:
         """Renew until cancelled. Raises `LeaseLostError` once renewals went unconfirmed for too long."""
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._renew_seconds)
             while not await self._say(IN_PROGRESS):
                 if not self.is_held:
                     raise LeaseLostError(f"the lease was not confirmed for {self._stall_seconds:.0f} s")
-                await asyncio.sleep(1)
+                await asyncio.sleep(min(RETRY_SECONDS, self._left_seconds))
 
     async def release(self) -> None:
         """The session has ended and that is stored: the command is done. When this is lost, the next worker finds the end."""
@@ -64,7 +77,7 @@ class Lease:
         if not self.is_held:
             return False
         try:
-            await self._nats.request(self._subject, word, timeout=2)
+            await self._nats.request(self._subject, word, timeout=min(ANSWER_SECONDS_MAX, self._left_seconds))
         except (NatsError, TimeoutError) as error:
             log.warning("lease: %s not confirmed: %s", word.decode(), type(error).__name__)
             self._metrics.unconfirmed_renewals.inc()

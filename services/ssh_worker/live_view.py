@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class LiveView:
-    """Written by the session's owner alone once `claim` has returned True."""
+    """Written by the session's owner alone once `claim` has returned None."""
 
     def __init__(self, bucket: KeyValue, command: OpenSession, worker: str) -> None:
         self._bucket = bucket
@@ -44,20 +44,20 @@ class LiveView:
         self._written: LiveSession | None = None
         self._written_at = -UNCHANGED_SECONDS
 
-    async def claim(self) -> bool:
-        """Show the session as claimed. False, and nothing changed, when its request was cancelled meanwhile."""
+    async def claim(self) -> ConnectError | None:
+        """Show the session as claimed. Nothing changed, and why, when its request was given up meanwhile."""
         session_id = self._view.session_id
         while True:
             try:
                 entry = await self._bucket.get(session_id)
             except KeyNotFoundError:  # it waited for longer than the bucket keeps a value
                 await self.write()
-                return True
-            if entry.value and live.decode(entry.value).state is LiveState.CANCELLED:
-                return False
+                return None
+            if entry.value and (view := live.decode(entry.value)).state is LiveState.CANCELLED:
+                return view.code or ConnectError.CANCELLED
             try:
                 await self._bucket.update(session_id, self._view.encode(), last=entry.revision)
-                return True
+                return None
             except KeyWrongLastSequenceError:
                 continue
 

@@ -20,16 +20,20 @@ from contracts.events import ConnectError, EndReason
 from contracts.wire import Recorded
 from services.runtime import signing
 from services.runtime.record import Record
-from services.ssh_worker import credentials
-from services.ssh_worker.connection import FRAME_BYTES_MAX, ConnectFailedError, Shell, Timeouts, open_shell
+from services.ssh_worker import lifetime
+from services.ssh_worker.connecting import Connecting
+from services.ssh_worker.host_keys import HostKeys
 from services.ssh_worker.journal import Journal
 from services.ssh_worker.lease import Lease, LeaseLostError
+from services.ssh_worker.lifetime import Lifetime
 from services.ssh_worker.live_view import LiveView
 from services.ssh_worker.metrics import WorkerMetrics
 from services.ssh_worker.recorder import NotOwnerError, Position, Recorder, RecordUnavailableError
 from services.ssh_worker.requests import Requests
-from services.ssh_worker.session import Claimed, Connected, ConnectFailed, Happening, ShellExited, Stopped
+from services.ssh_worker.session import Claimed, ConnectFailed, EndIsNear, Happening, ShellExited, Status, Stopped
 from services.ssh_worker.settings import WorkerSettings
+from services.ssh_worker.ssh.route import ConnectFailedError
+from services.ssh_worker.ssh.shell import FRAME_BYTES_MAX, Shell
 from services.ssh_worker.takeover import end_lost_session
 
 log = logging.getLogger(__name__)
@@ -49,28 +53,40 @@ class Bus(Struct, frozen=True):
     nats: Client
     jetstream: JetStreamContext
     live: KeyValue
+    host_keys: KeyValue
 
 
 class Owner:
     """Owns one session. `run` returns when the session has ended, or has another owner."""
 
     def __init__(  # what one session needs of its worker
-        self, command: OpenSession, lease: Lease, bus: Bus, settings: WorkerSettings, metrics: WorkerMetrics, worker: str
+        self,
+        command: OpenSession,
+        lease: Lease,
+        bus: Bus,
+        settings: WorkerSettings,
+        metrics: WorkerMetrics,
+        worker: str,
+        stall_seconds: float,
     ) -> None:
+        """`stall_seconds` is how long events may stay unstored before the session ends itself."""
         self._command = command
         self._lease = lease
         self._bus = bus
         self._settings = settings
         self._metrics = metrics
         self._worker = worker
+        self._stall_seconds = stall_seconds
         self._wake = asyncio.Event()
         self._recorder = self._recorder_at(None)
         self._journal = Journal(command, lease, self._recorder, ended=metrics.session_ended)
-        self._requests = Requests(self._journal, stop=self.stop, credited=self._wake.set, typed=self._note_activity)
+        self._connecting = Connecting(command, settings, HostKeys(bus.host_keys), self._journal)
+        self._requests = Requests(self._journal, stop=self.stop, credited=self._wake.set, typed=self._note_typing)
         self._attendance = self._requests.attendance
         self._live_view = LiveView(bus.live, command, worker)
         self._shell: Shell | None = None
         self._shell_runs = asyncio.Event()
+        self._lifetime = Lifetime(self._limits(), time.monotonic())
         self._stop: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
         self._active_at = time.monotonic()
         self._settle_timer: asyncio.TimerHandle | None = None
@@ -84,6 +100,11 @@ class Owner:
         """End the session for a reason of ours; the first one counts."""
         if not self._stop.done():
             self._stop.set_result(Stopped(reason, message))
+
+    def warn(self, reason: EndReason, message: str, ends_in_seconds: float) -> None:
+        """Tell the viewers that the session will end for a reason of ours."""
+        if self._journal.state.status is not Status.NEW:
+            self._requests.in_background(self._journal.happens(EndIsNear(reason, message, round(ends_in_seconds))))
 
     async def run(self) -> None:
         """The whole life of the session."""
@@ -129,13 +150,22 @@ class Owner:
         """Claim, connect and carry the session while its lease is renewed; returns what ends it."""
         await self._journal.happens(Claimed(self._command, self._worker))
         await self._recorder.stored(1)
-        if not await self._live_view.claim():
-            return ConnectFailed(ConnectError.CANCELLED, "the request was cancelled before a worker was free")
+        match await self._live_view.claim():
+            case ConnectError.NO_CAPACITY:
+                return ConnectFailed(ConnectError.NO_CAPACITY, "no place was free for too long")
+            case ConnectError():
+                return ConnectFailed(ConnectError.CANCELLED, "the request was cancelled before a worker was free")
         if (waited := self._waited_seconds()) > self._settings.wait_for_place_seconds:
             return ConnectFailed(ConnectError.NO_CAPACITY, f"no place was free for {waited:.0f} s")
         try:
             return await _first_of(
-                self._carry(), self._stopped(), _lost(renewing), self._trouble(), self._keep_house(), self._type()
+                self._carry(),
+                self._type(),
+                self._stopped(),
+                self._outlive(),
+                self._trouble(),
+                _lost(renewing),
+                self._keep_house(),
             )
         except LeaseLostError as error:
             return Stopped(EndReason.AUDIT_UNAVAILABLE, str(error))
@@ -151,27 +181,11 @@ class Owner:
         return await self._pump()
 
     async def _connect(self) -> None:
-        settings, command = self._settings, self._command
-        try:
-            credential = credentials.read(Path(settings.secrets_dir), command.machine.credential)
-        except credentials.CredentialError as error:
-            raise ConnectFailedError(ConnectError.AUTH_FAILED, str(error)) from error
-        timeouts = Timeouts(settings.connect_timeout_seconds, settings.login_timeout_seconds, settings.keepalive_seconds)
-        self._shell = shell = await open_shell(
-            command.machine,
-            credential,
-            cols=command.cols,
-            rows=command.rows,
-            terminal_type=settings.terminal_type,
-            timeouts=timeouts,
-            changed=self._wake.set,
-        )
+        self._shell = shell = await self._connecting.shell(self._wake.set)
+        self._metrics.connect_seconds.observe(shell.opening.connect_ms / 1000)
         self._live_view.started(datetime.now(UTC))
-        opening = shell.opening
-        self._metrics.connect_seconds.observe(opening.connect_ms / 1000)
-        await self._journal.happens(
-            Connected(opening.login, opening.authentication, opening.host_key, opening.server_version, opening.connect_ms)
-        )
+        await self._journal.happens(self._connecting.connected(shell))
+        self._lifetime = Lifetime(self._limits(), time.monotonic())
         self._shell_runs.set()
 
     async def _pump(self) -> Happening:
@@ -224,6 +238,24 @@ class Owner:
     async def _stopped(self) -> Happening:
         return await asyncio.shield(self._stop)
 
+    async def _outlive(self) -> Happening:
+        """Returns when the session has been idle, or has run, for too long; the viewers are warned before."""
+        await self._shell_runs.wait()
+        while True:
+            now = time.monotonic()
+            due, again_at = self._lifetime.look(now)
+            if isinstance(due, Stopped):
+                return due
+            if due:
+                await self._journal.happens(due)
+            await asyncio.sleep(again_at - now)
+
+    def _limits(self) -> lifetime.Limits:
+        settings = self._settings
+        return lifetime.limits(
+            self._command.machine, settings.idle_timeout_seconds, settings.max_duration_seconds, settings.warn_seconds
+        )
+
     async def _trouble(self) -> Happening:
         try:
             await self._recorder.wait_for_trouble()
@@ -248,6 +280,10 @@ class Owner:
             self._requests.in_background(self._live_view.refresh())
 
     # Silence after activity.
+
+    def _note_typing(self) -> None:
+        self._lifetime.typed(time.monotonic())
+        self._note_activity()
 
     def _note_activity(self) -> None:
         self._active_at = time.monotonic()
@@ -275,7 +311,7 @@ class Owner:
             session_id=self._command.session_id,
             now_us=lambda: time.time_ns() // 1000,
             clock=time.monotonic,
-            stall_seconds=self._settings.stall_seconds,
+            stall_seconds=self._stall_seconds,
             metrics=self._metrics,
             position=position,
             stored=self._wake.set,

@@ -15,12 +15,12 @@ from contracts.commands import Attach, Attached, Attendant, Credit, Detach, Done
 from contracts.events import EndReason, Role
 from contracts.subjects import Request
 from services.ssh_worker.attendance import Attendance
-from services.ssh_worker.connection import Shell
 from services.ssh_worker.journal import Journal
 from services.ssh_worker.keyboard import Keyboard
 from services.ssh_worker.lease import LeaseLostError
 from services.ssh_worker.recorder import NotOwnerError
 from services.ssh_worker.session import AttachAsked, Status, ViewerLeft
+from services.ssh_worker.ssh.shell import Shell
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from contracts.events import (
     Confidence,
     ConnectError,
     EndReason,
+    HostKeyPinned,
     InputEchoed,
     KeyframeTaken,
     OutputProduced,
@@ -23,6 +24,8 @@ from contracts.events import (
     SessionClaimed,
     SessionEnded,
     SessionStarted,
+    SessionWarned,
+    Target,
     TerminalResized,
     TextShown,
     ViewerAttached,
@@ -80,6 +83,23 @@ class Connected(Struct, frozen=True):
     host_key: str
     server_version: str
     connect_ms: int
+    jumps: tuple[str, ...] = ()
+
+
+class HostKeyTrusted(Struct, frozen=True):
+    """A machine was met for the first time, and its key is pinned from now on."""
+
+    machine: Target
+    host_key: str
+    fingerprint: str
+
+
+class EndIsNear(Struct, frozen=True):
+    """Unless something changes, something on our side will end the session."""
+
+    reason: EndReason
+    message: str
+    ends_in_seconds: int
 
 
 class ConnectFailed(Struct, frozen=True):
@@ -146,6 +166,7 @@ class Stopped(Struct, frozen=True):
 
 Happening = (
     Claimed
+    | HostKeyTrusted
     | Connected
     | ConnectFailed
     | OutputArrived
@@ -154,6 +175,7 @@ Happening = (
     | ResizeAsked
     | AttachAsked
     | ViewerLeft
+    | EndIsNear
     | ShellExited
     | Stopped
 )
@@ -174,13 +196,16 @@ def decide(state: Session, happening: Happening) -> tuple[Fact, ...]:
             return (Fact(TerminalResized(cols=cols, rows=rows)),) if (cols, rows) != (state.cols, state.rows) else ()
         case Claimed(command, worker):
             return (Fact(_claimed(command, worker)),) if state.status is Status.NEW else ()
-        case Connected(login, authentication, host_key, server_version, connect_ms):
+        case HostKeyTrusted() | EndIsNear():
+            return (Fact(_noted(happening)),)
+        case Connected(login, authentication, host_key, server_version, connect_ms, jumps):
             started = SessionStarted(
                 login=login,
                 authentication=authentication,
                 host_key=host_key,
                 server_version=server_version,
                 connect_ms=connect_ms,
+                jumps=jumps,
             )
             return (Fact(started),)
         case AttachAsked(attach):
@@ -206,7 +231,7 @@ def evolve(state: Session, event: AnyEvent) -> Session:
             return replace(state, input_bytes_total=bytes_total)
         case CommandEntered(n):
             return replace(state, commands_total=n)
-        case TextShown() | CommandFinished() | KeyframeTaken():
+        case TextShown() | CommandFinished() | KeyframeTaken() | HostKeyPinned() | SessionWarned():
             return state
         case TerminalResized(cols, rows):
             return replace(state, cols=cols, rows=rows)
@@ -222,6 +247,16 @@ def evolve(state: Session, event: AnyEvent) -> Session:
             return replace(state, status=Status.ENDED)
         case _:
             assert_never(event)
+
+
+def _noted(happening: HostKeyTrusted | EndIsNear) -> HostKeyPinned | SessionWarned:
+    match happening:
+        case HostKeyTrusted(machine, host_key, fingerprint):
+            return HostKeyPinned(machine, host_key, fingerprint)
+        case EndIsNear(reason, message, ends_in_seconds):
+            return SessionWarned(reason, message, ends_in_seconds)
+        case _:
+            assert_never(happening)
 
 
 def _claimed(command: OpenSession, worker: str) -> SessionClaimed:

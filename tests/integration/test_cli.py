@@ -4,16 +4,20 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from contracts import keys
+from contracts.directory import TrustedHostKey
+from contracts.streams import HOST_KEYS
 from services.runtime import bus
 from services.runtime.directory import Directory
-from services.runtime.settings import NatsSettings
+from services.runtime.settings import NatsSettings, StreamSettings
 from services.runtime.stack_file import Stack
+from services.ssh_worker.host_keys import HostKeys
 
 FILE = """
 [[organizations]]
@@ -168,3 +172,21 @@ async def test_signing_keys_are_made_rotated_and_listed(nats_url: str, tmp_path:
     assert [keys.id_of(key.public_key) for key in exported] == [first, second]
     status, _, err = await vsay("keys", "create", "../other", nats_url=nats_url, home=tmp_path)
     assert (status, err) == (1, "vsay: '../other' cannot be the name of a key\n")
+
+
+async def test_a_host_key_that_was_pinned_at_first_use_is_forgotten(nats_url: str) -> None:
+    nats = await bus.connect(NatsSettings(nats_url=nats_url), "test")
+    jetstream = nats.jetstream()
+    await bus.declare(jetstream, StreamSettings(stream_bytes_max=1_000_000))
+    pins = HostKeys(await bus.bucket(jetstream, HOST_KEYS))
+    trusted = TrustedHostKey("ssh-ed25519 AAAA", "sess_1", datetime.now(UTC))
+    assert await pins.pin("mch_456", trusted)
+    assert not await pins.pin("mch_456", trusted)
+    status, _, err = await vsay("host-key", "forget", "mch_456", nats_url=nats_url)
+    assert (status, err) == (0, "")
+    assert await pins.pinned("mch_456") is None
+    status, _, err = await vsay("host-key", "forget", "mch_456", nats_url=nats_url)
+    assert status == 1
+    assert "mch_456" in err
+    assert await pins.pin("mch_456", trusted)
+    await nats.close()

@@ -8,6 +8,7 @@ from contracts.events import (
     CommandFinished,
     Confidence,
     EndReason,
+    HostKeyPinned,
     InputEchoed,
     KeyframeTaken,
     OutputProduced,
@@ -16,6 +17,7 @@ from contracts.events import (
     SessionClaimed,
     SessionEnded,
     SessionStarted,
+    SessionWarned,
     Target,
     TerminalResized,
     TextShown,
@@ -68,6 +70,15 @@ EVENTS: tuple[tuple[AnyEvent, bytes], ...] = (
     (InputEchoed(bytes_total=14, typed_after=((4, 6), (6, 1))), b"ls -la\n"),
     (CommandEntered(1, "login --password [masked]", Confidence.EXACT, 4, 4, "", "/srv", masked=True), b""),
     (CommandFinished(1, output_to_seq=4, exit_status=130), b""),
+    (
+        HostKeyPinned(
+            machine=Target("mch_456", "Production Server", "192.168.1.100"),
+            host_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            fingerprint="SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+        ),
+        b"",
+    ),
+    (SessionWarned(EndReason.IDLE_TIMEOUT, "the session ends in 60 s: nobody has typed for 3540 s", 60), b""),
 )
 
 
