@@ -74,11 +74,12 @@ class LegacyAlgorithm(StrEnum):
     SIGNATURE_DSS = "ssh-dss"
 
 
-class Machine(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Machine(Struct, frozen=True):
     """An SSH server. `docs/machines.md` explains every field.
 
     `host_keys` are public keys as `ssh-ed25519 AAAA…`, several while one is replaced by another; `credential` names a secret of
-    the worker; `jump` is the machine through which this one is reached.
+    the worker; `jump` is the machine through which this one is reached. It travels to workers inside `OpenSession`, so fields of a
+    later version are passed over; `DeclaredMachine` refuses them.
     """
 
     id: MachineId
@@ -120,12 +121,22 @@ class TrustedHostKey(Struct, frozen=True):
     pinned_at: Utc
 
 
+class DeclaredMachine(Machine, frozen=True, forbid_unknown_fields=True):
+    """A machine in the TOML file, where a field that is not known is a misspelt one."""
+
+
 class DirectoryFile(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole directory, as declared in TOML."""
 
     organizations: tuple[Organization, ...] = ()
     users: tuple[User, ...] = ()
     machines: tuple[Machine, ...] = ()
+
+
+class DeclaredFile(DirectoryFile, frozen=True, forbid_unknown_fields=True):
+    """The TOML file as it is checked; `DirectoryFile` is what it says."""
+
+    machines: tuple[DeclaredMachine, ...] = ()
 
 
 class ApiToken(Struct, frozen=True):

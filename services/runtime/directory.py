@@ -16,7 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import InvalidKeyError, KeyNotFoundError
 from nats.js.kv import KeyValue
 
-from contracts.directory import JUMPS_MAX, ApiToken, DirectoryFile, Machine, Organization, Ticket, User, secret_key
+from contracts.directory import JUMPS_MAX, ApiToken, DeclaredFile, DirectoryFile, Machine, Organization, Ticket, User, secret_key
 from contracts.streams import MACHINES, ORGANIZATIONS, TICKETS, TOKENS, USERS, Bucket
 from services.runtime import buckets, bus
 
@@ -43,7 +43,9 @@ class Changes(Struct, frozen=True):
 def read_file(path: Path) -> DirectoryFile:
     """The directory declared in a TOML file. Raises `DirectoryError`, which names the file and the field."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=DirectoryFile)
+        text = path.read_bytes()
+        msgspec.toml.decode(text, type=DeclaredFile)
+        return msgspec.toml.decode(text, type=DirectoryFile)
     except OSError as error:
         raise DirectoryError(f"{path}: {error.strerror or type(error).__name__}") from error
     except UnicodeDecodeError as error:
