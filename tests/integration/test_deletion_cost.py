@@ -3,8 +3,9 @@
 import asyncio
 import json
 import ssl
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,9 @@ import trustme
 
 from services.ssh_worker import deletion_cost
 from services.ssh_worker.deletion_cost import ApiServerError, Pod, kept
+from tests.integration.installation import installation
+from tests.integration.openssh import needs_openssh
+from tests.integration.processes import Service
 
 WAIT_SECONDS_MAX = 60.0
 
@@ -151,6 +155,42 @@ def test_no_server_and_no_account_are_errors_of_the_same_kind(server: ApiServer,
         Pod("ssh-worker-1", "https://127.0.0.1:1", server.account).write_cost(1)
     with pytest.raises(ApiServerError, match="FileNotFoundError"):
         Pod("ssh-worker-1", "https://127.0.0.1:1", tmp_path / "none").write_cost(1)
+
+
+class WorkerInPod(Service):
+    """`python -m services.ssh_worker` whose pod lies at `server`, and that writes without waiting."""
+
+    def __init__(self, directory: Path, settings: Mapping[str, str], server: ApiServer) -> None:
+        super().__init__(directory, "ssh_worker", {**settings, "VSAY_POD_NAME": "ssh-worker-1"})
+        self._pod = server.pod("ssh-worker-1")
+
+    def _command(self) -> list[str]:
+        pod = self._pod
+        program = (
+            "import runpy; from pathlib import Path; from services.ssh_worker import deletion_cost;"
+            f"deletion_cost.own_pod = lambda name, _: deletion_cost.Pod(name, {pod.server!r}, Path({str(pod.service_account)!r}));"
+            "deletion_cost.LOOK_SECONDS = deletion_cost.WRITE_SECONDS_MIN = 0.05;"
+            "runpy.run_module('services.ssh_worker', run_name='__main__', alter_sys=True)"
+        )
+        return [sys.executable, "-c", program]
+
+
+@needs_openssh
+async def test_a_worker_tells_of_its_sessions(server: ApiServer, tmp_path: Path) -> None:
+    with installation(tmp_path / "installation") as parts:
+        tokens = await parts.declare()
+        with WorkerInPod(tmp_path / "worker", parts.settings, server):
+            client = parts.client(parts.start("session_api"), tokens["usr_123"])
+            await until(lambda: cost(server) == "0")
+            ticket = await client.open("mch_456")
+            async with client.terminal(ticket) as terminal:
+                await terminal.type("echo mar''ker\n")
+                await terminal.shows("marker")
+                await until(lambda: cost(server) == "1")
+                await terminal.type("exit\n")
+                await terminal.until("disconnect")
+            await until(lambda: cost(server) == "0")
+    assert set(server.writes) == {"ssh-worker-1"}
 
 
 async def test_without_a_pod_nothing_is_done() -> None:

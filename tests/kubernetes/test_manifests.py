@@ -363,6 +363,8 @@ def test_the_secrets_of_every_way_are_the_same() -> None:
         each["metadata"]["name"]: {entry["secretKey"] for entry in each["spec"].get("data", [])}
         for each in of_kind("production", "ExternalSecret")
     }
+    for each in yaml.safe_load_all((ROOT / "secrets/template.yaml").read_text()):
+        validate(each)
     for name in ("vsay-nats", "vsay-clickhouse"):
         assert template[name] == fetched[name]
         [secret] = [each for each in of_kind("dev", "Secret") if each["metadata"]["name"].startswith(name)]
