@@ -244,7 +244,7 @@ def test_what_a_pod_refers_to_exists(overlay: str) -> None:
     given = {title(each) for each in rendered(overlay)}
     given |= {f"Secret/{each['spec']['target']['name']}" for each in of_kind(overlay, "ExternalSecret")}
     if overlay == "external":
-        given |= {f"Secret/{name}" for name in ("vsay-nats", "vsay-clickhouse", "vsay-machine-credentials")}
+        given |= {f"Secret/{name}" for name in ("vsay-nats", "vsay-clickhouse", "vsay-machine-credentials", "vsay-signing-keys")}
     for owner, _, spec in pods(overlay):
         wanted = {f"PriorityClass/{spec['priorityClassName']}"}
         if "serviceAccountName" in spec:
@@ -252,7 +252,7 @@ def test_what_a_pod_refers_to_exists(overlay: str) -> None:
         for volume in spec.get("volumes", []):
             if "configMap" in volume:
                 wanted.add(f"ConfigMap/{volume['configMap']['name']}")
-            if "secret" in volume:
+            if "secret" in volume and not (volume["secret"].get("optional") and overlay == "dev"):
                 wanted.add(f"Secret/{volume['secret']['secretName']}")
         for container in spec["containers"]:
             for variable in container.get("env", []):
@@ -353,6 +353,34 @@ def test_keda_finds_the_single_servers_of_the_cluster() -> None:
     assert named("production", "StatefulSet", "nats")["spec"]["serviceName"] == service["metadata"]["name"]
 
 
+def test_the_schema_is_made_on_the_cluster_that_the_operator_makes() -> None:
+    [chi], [chk] = (of_kind("production", f"ClickHouse{kind}Installation") for kind in ("", "Keeper"))
+    [cluster] = chi["spec"]["configuration"]["clusters"]
+    [keeper] = chi["spec"]["configuration"]["zookeeper"]["nodes"]
+    assert keeper["host"] == f"keeper-{chk['metadata']['name']}"
+    assert "{uuid}" in chi["spec"]["configuration"]["settings"]["default_replica_path"]
+    for name in ("session-api", "audit"):
+        [container] = named("production", "Deployment", name)["spec"]["template"]["spec"]["containers"]
+        assert environment("production", container)[0]["VSAY_CLICKHOUSE_CLUSTER"] == cluster["name"]
+    [container] = named("dev", "Deployment", "audit")["spec"]["template"]["spec"]["containers"]
+    assert "VSAY_CLICKHOUSE_CLUSTER" not in environment("dev", container)[0]
+
+
+def test_the_stream_and_what_else_needs_room_fits_into_nats() -> None:
+    for overlay in ("dev", "production"):
+        [container] = named(overlay, "Deployment", "ssh-worker")["spec"]["template"]["spec"]["containers"]
+        sessions_bytes = load(WorkerSettings, environment(overlay, container)[0]).stream_bytes_max
+        statefulset = named(overlay, "StatefulSet", "nats")["spec"]
+        [config] = [each["configMap"]["name"] for each in statefulset["template"]["spec"]["volumes"] if "configMap" in each]
+        text = named(overlay, "ConfigMap", config)["data"]["nats.conf"]
+        store_bytes = int(text.partition("max_file_store: ")[2].partition("GB")[0]) * 1000**3
+        assert sessions_bytes * 1.2 <= store_bytes
+        [claim] = statefulset["volumeClaimTemplates"]
+        volume = claim["spec"]["resources"]["requests"]["storage"]
+        assert volume.endswith("Gi")
+        assert store_bytes <= int(volume[:-2]) * 1024**3
+
+
 def test_the_secrets_of_every_way_are_the_same() -> None:
 
     template = {
@@ -365,8 +393,9 @@ def test_the_secrets_of_every_way_are_the_same() -> None:
     }
     for each in yaml.safe_load_all((ROOT / "secrets/template.yaml").read_text()):
         validate(each)
-    for name in ("vsay-nats", "vsay-clickhouse"):
+    for name in ("vsay-nats", "vsay-clickhouse", "vsay-signing-keys"):
         assert template[name] == fetched[name]
+    for name in ("vsay-nats", "vsay-clickhouse"):
         [secret] = [each for each in of_kind("dev", "Secret") if each["metadata"]["name"].startswith(name)]
         assert secret["data"].keys() == template[name]
     assert template.keys() >= {"vsay-nats", "vsay-clickhouse", "vsay-machine-credentials"}
