@@ -30,6 +30,9 @@ PAGE_ROWS_MAX: Final = 2000
 PAGE_BYTES: Final = 8 * 1024 * 1024
 """Of a page; the next one has as many rows as would fit if they were like those of the last."""
 
+SEQ_MAX: Final = 2**63 - 1
+AT_MAX: Final = 2**62
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -101,6 +104,11 @@ class History:
         rows = await self.rows(_RECORDED_SEQ, {"session_id": session_id})
         return int(rows[0][0])
 
+    async def logs_are_filled(self, session_id: str) -> bool:
+        """Whether the view `logs` has what `events` has of the session: of one insert, the tables show it one after the other."""
+        [(logged, told)] = await self.rows(_LOGGED, {"session_id": session_id})
+        return bool(logged >= told)
+
     async def last_seq(self, session_id: str) -> int:
         """The highest number of the session's events that ClickHouse has; 0 when it has none."""
         return int((await self.rows(_LAST_SEQ, {"session_id": session_id}))[0][0])
@@ -117,7 +125,7 @@ class History:
         """Command lines and the readable output that followed, in order, as they are read; empty texts are left out."""
         types = list(LogType) if type_ is None else [type_]
         left = limit
-        async for seq, at, its_type, content in self._pages(_LOGS, {"session_id": session_id, "types": types}, after_seq, 0):
+        async for seq, at, its_type, content in self._log_rows({"session_id": session_id, "types": types}, after_seq):
             if left is not None and (left := left - 1) < 0:
                 return
             yield LogEntry(_moment(at), its_type, content.decode("utf-8", "replace"), seq)
@@ -150,11 +158,21 @@ class History:
         sql = f"{_ACCESS} WHERE {' AND '.join(conditions)} ORDER BY at DESC, id DESC LIMIT {{limit:UInt32}}"
         return [_access_record(row) for row in await self.rows(sql, values)]
 
-    async def events(self, session_id: str, after_seq: int, up_to_seq: int | None = None) -> AsyncIterator[Recorded]:
+    async def events(self, session_id: str, after_seq: int, up_to_seq: int = SEQ_MAX) -> AsyncIterator[Recorded]:
         """The session's events after number `after_seq`, up to and with `up_to_seq`, in order, exactly as recorded."""
-        values = {"session_id": session_id, "up_to_seq": SEQ_MAX if up_to_seq is None else up_to_seq}
-        async for row in self._pages(_EVENTS, values, after_seq, 2):
-            yield Recorded(*row)
+        wanted, dense = PAGE_ROWS, True
+        while after_seq < up_to_seq:
+            # Between close bounds ClickHouse reads little; only where numbers are missing it has to look further.
+            last_seq = min(after_seq + wanted, up_to_seq) if dense else up_to_seq
+            values = {"session_id": session_id, "after_seq": after_seq, "up_to_seq": last_seq, "limit": wanted}
+            rows = await self.rows(_EVENTS, values)
+            for row in rows:
+                yield Recorded(*row)
+            if len(rows) < wanted and last_seq == up_to_seq:
+                return
+            after_seq = last_seq if dense else rows[-1][2]
+            dense = len(rows) == wanted
+            wanted = _next_page(wanted, rows)
 
     async def verified(self, session_id: str, jetstream: JetStreamContext, keys: Keys) -> SessionReport:
         """What verification says of the session."""
@@ -170,18 +188,17 @@ class History:
         except FAILURES as error:
             raise HistoryUnavailableError(str(error)) from error
 
-    async def _pages(self, sql: str, values: dict[str, Any], after_seq: int, seq_column: int) -> AsyncIterator[Sequence[Any]]:
+    async def _log_rows(self, values: dict[str, Any], after_seq: int) -> AsyncIterator[Sequence[Any]]:
         """Rows a page at a time, so that a slow reader holds no query open."""
         wanted = PAGE_ROWS
         while True:
-            rows = await self.rows(sql, values | {"after_seq": after_seq, "limit": wanted})
+            rows = await self.rows(_LOGS, values | {"after_seq": after_seq, "limit": wanted})
             for row in rows:
                 yield row
             if len(rows) < wanted:
                 return
-            after_seq = rows[-1][seq_column]
-            page_bytes = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
-            wanted = min(max(wanted * PAGE_BYTES // max(page_bytes, 1), PAGE_ROWS_MIN), PAGE_ROWS_MAX)
+            after_seq = rows[-1][0]
+            wanted = _next_page(wanted, rows)
 
     async def rows(self, sql: str, values: dict[str, Any], settings: dict[str, Any] | None = None) -> Sequence[Sequence[Any]]:
         """All rows of `sql`, whose `{name:Type}` are `values`; attrs, data, chain and content come as bytes."""
@@ -192,8 +209,11 @@ class History:
             raise HistoryUnavailableError(str(error)) from error
 
 
-SEQ_MAX: Final = 2**63 - 1
-AT_MAX: Final = 2**62
+def _next_page(wanted: int, rows: Sequence[Sequence[Any]]) -> int:
+    """How many rows like these make a page of `PAGE_BYTES`."""
+    page_bytes = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
+    return min(max(len(rows) * PAGE_BYTES // max(page_bytes, 1), PAGE_ROWS_MIN), 2 * wanted, PAGE_ROWS_MAX)
+
 
 # Times go to and fro as microseconds since the epoch: exact, and of no zone.
 
@@ -217,6 +237,11 @@ SELECT id, toUnixTimestamp64Micro(at), user_id, user_name, user_email, role, act
 FROM access"""
 
 _RECORDED_SEQ: Final = "SELECT uniqExact(seq) FROM events WHERE session_id = {session_id:String}"
+
+_LOGGED: Final = """
+SELECT
+    (SELECT uniqExact(seq) FROM log_parts WHERE session_id = {session_id:String}) AS logged,
+    (SELECT uniqExact(seq) FROM events WHERE session_id = {session_id:String} AND type IN ('command', 'text')) AS told"""
 
 _LAST_SEQ: Final = "SELECT max(seq) FROM events WHERE session_id = {session_id:String}"
 

@@ -24,11 +24,15 @@ async def caught_up(gateway: Gateway, history: History, session_id: str) -> bool
     """Returns once ClickHouse has every event that is recorded now; False when that takes too long."""
     last = await gateway.record.last(session_id)
     deadline = time.monotonic() + CATCH_UP_SECONDS_MAX
-    while last is not None and await history.recorded_seq(session_id) < last.recorded.seq:
+    while last is not None and not await _has(history, session_id, last.recorded.seq):
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(LOOK_SECONDS)
     return True
+
+
+async def _has(history: History, session_id: str, seq: int) -> bool:
+    return await history.recorded_seq(session_id) >= seq and await history.logs_are_filled(session_id)
 
 
 def rendered(session_id: str, entries: AsyncIterator[LogEntry], format_: LogFormat, *, complete: bool) -> AsyncIterator[bytes]:

@@ -56,7 +56,7 @@ async def page(history: History, wanted: Wanted, limit: int) -> SearchResult:
             sessions.append(f" AND {name} = {{{name}:String}}")
             values[name] = value
     if sessions:
-        entries.append(f" AND session_id IN (SELECT session_id {_SESSIONS}{''.join(sessions)})")
+        entries.append(f" AND session_id GLOBAL IN (SELECT session_id {_SESSIONS}{''.join(sessions)})")
     if wanted.type is not None:
         entries.append(" AND type = {type:String}")
         values["type"] = wanted.type.value
@@ -94,7 +94,8 @@ def decode_cursor(text: str | None) -> Place | None:
 
 _SESSIONS: Final = "FROM sessions WHERE org_id = {org_id:String} AND claimed_at IS NOT NULL"
 
-# The place is looked for only in the hits of the page: the inner query keeps the rest away from it.
+# The place is looked for only in the hits of the page: the inner query keeps the rest away from it. GLOBAL is for clusters,
+# where the sessions' subquery runs once and not on every node.
 
 _HITS_BEGIN: Final = f"""
 SELECT hits.session_id, toUnixTimestamp64Micro(hits.at), hits.seq, hits.type,
@@ -106,7 +107,7 @@ FROM (
     SELECT session_id, at, seq, type, content, toInt64(positionUTF8(lower(content), {{text:String}})) AS place FROM (
         SELECT session_id, at, seq, type, content FROM logs
         WHERE org_id = {{org_id:String}} AND lower(content) LIKE {{pattern:String}}
-            AND session_id IN (SELECT session_id {_SESSIONS})"""
+            AND session_id GLOBAL IN (SELECT session_id {_SESSIONS})"""
 
 _BEFORE: Final = """
             AND (at, session_id, seq) <
@@ -116,7 +117,7 @@ _HITS_END: Final = f"""
         ORDER BY at DESC, session_id DESC, seq DESC LIMIT {{limit:UInt32}}
     )
 ) AS hits
-INNER JOIN (SELECT session_id, user_id, user_name, machine_id, machine_name {_SESSIONS}) AS whose
+GLOBAL INNER JOIN (SELECT session_id, user_id, user_name, machine_id, machine_name {_SESSIONS}) AS whose
     ON whose.session_id = hits.session_id
 ORDER BY hits.at DESC, hits.session_id DESC, hits.seq DESC"""
 

@@ -178,6 +178,16 @@ async def test_events_come_back_byte_for_byte_each_once(store: Store, history: H
         chain = event.chain
 
 
+async def test_events_go_on_after_numbers_that_are_missing(store: Store, history: History) -> None:
+    story = Story("sess_1").claimed()
+    for number in range(5 * PAGE_ROWS):
+        story.output(b"%d" % number)
+    there = [event for event in story.events if event.seq < 10 or event.seq == 700 or event.seq > 4 * PAGE_ROWS]
+    await store.insert_events(there)
+    assert [event async for event in history.events("sess_1", 0)] == there
+    assert [event async for event in history.events("sess_1", 5, 700)] == there[5:10]
+
+
 @pytest.mark.parametrize(
     "data", [bytes(range(256)), b"\x00", b"\xff" * 300_000, b"__exception__\r\n", b"\\N\t\n'"], ids=lambda data: repr(data[:20])
 )
