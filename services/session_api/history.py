@@ -240,7 +240,7 @@ _RECORDED_SEQ: Final = "SELECT uniqExact(seq) FROM events WHERE session_id = {se
 
 _LOGGED: Final = """
 SELECT
-    (SELECT uniqExact(seq) FROM log_parts WHERE session_id = {session_id:String}) AS logged,
+    (SELECT uniqExact(seq) FROM log_parts WHERE session_id = {session_id:String} AND type IN ('command', 'output')) AS logged,
     (SELECT uniqExact(seq) FROM events WHERE session_id = {session_id:String} AND type IN ('command', 'text')) AS told"""
 
 _LAST_SEQ: Final = "SELECT max(seq) FROM events WHERE session_id = {session_id:String}"

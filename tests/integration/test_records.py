@@ -32,7 +32,8 @@ STORED_SECONDS_MAX = 100.0
 
 COUNTS = """SELECT session_id, uniqExact(seq) AS recorded, max(last_seq) AS seen, max(logged) AS logged FROM vsay.events
 LEFT JOIN (SELECT session_id, last_seq FROM vsay.sessions WHERE claimed_at IS NOT NULL) AS sessions USING session_id
-LEFT JOIN (SELECT session_id, uniqExact(seq) AS logged FROM vsay.log_parts GROUP BY session_id) AS logs USING session_id
+LEFT JOIN (SELECT session_id, uniqExact(seq) AS logged FROM vsay.log_parts
+    WHERE type IN ('command', 'output') GROUP BY session_id) AS logs USING session_id
 GROUP BY session_id"""
 """Of an insert, the tables show what it brought one after the other."""
 
