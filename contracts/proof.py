@@ -37,6 +37,7 @@ class Code(StrEnum):
     MISSING_END = "missing_end"
     MISSING_SESSION = "missing_session"
     NOT_STORED_YET = "not_stored_yet"
+    EXPIRED = "expired"
     UNSIGNED = "unsigned"
     BAD_SIGNATURE = "bad_signature"
     UNKNOWN_KEY = "unknown_key"
@@ -76,11 +77,12 @@ class Keys(Protocol):
 
 
 class AnchoredHead(Struct, frozen=True):
-    """An anchor's leaf of one session."""
+    """An anchor's leaf of one session. `at`: when the anchor was made, in microseconds since the epoch, UTC."""
 
     anchor: int
     seq: int
     chain: bytes
+    at: int
 
 
 class StreamHead(Struct, frozen=True):
@@ -123,8 +125,8 @@ class _Suspect(Struct):
 class SessionCheck:
     """Give it all events of one session by `add`, in the order of their numbers, then call `finish`."""
 
-    def __init__(self, session_id: str, keys: Keys, heads: Iterable[AnchoredHead] = ()) -> None:
-        """`heads`: what anchors say of this session."""
+    def __init__(self, session_id: str, keys: Keys, heads: Iterable[AnchoredHead] = (), *, expired_at: int = 0) -> None:
+        """`heads`: what anchors say of this session. What was anchored by `expired_at` (microseconds) may be gone for its age."""
         self.findings = Findings()
         self.events = 0
         self.head: Recorded | None = None
@@ -134,6 +136,7 @@ class SessionCheck:
         self._heads: dict[int, list[AnchoredHead]] = {}
         for head in heads:
             self._heads.setdefault(head.seq, []).append(head)
+        self._expired_at = expired_at
         self._previous: bytes | None = GENESIS
         self._shift = 0
         self._suspects: dict[int, _Suspect] = {}
@@ -164,7 +167,8 @@ class SessionCheck:
             self._previous = chain
             self._check_link(event, chain)
         else:
-            self._missing(last_seq + 1, event.seq - 1)
+            if last or not self._expired(event.seq - 1):
+                self._missing(last_seq + 1, event.seq - 1)
             self._previous, self._shift = None, 0
         self.head = event
         self._check_heads(event)
@@ -270,6 +274,8 @@ class SessionCheck:
         last_seq = self.head.seq if self.head else 0
         anchored = max(self._heads, default=0)
         if not last_seq:
+            if anchored and self._expired(anchored):
+                return
             where = f"anchor {self._heads[anchored][0].anchor}" if anchored else "the stream"
             if anchored or (stream_head and stream_head.is_stored):
                 self._find(Code.MISSING_SESSION, None, f"there are no events of a session that {where} has")
@@ -288,6 +294,14 @@ class SessionCheck:
         if stream_head and stream_head.seq > last_seq and not stream_head.is_stored:
             message = f"events {last_seq + 1} to {stream_head.seq} are recorded and on their way to ClickHouse"
             self._find(Code.NOT_STORED_YET, last_seq + 1, message, is_notice=True)
+
+    def _expired(self, last: int) -> bool:
+        """Whether an old anchor shows that the events up to this one are so old that the retention may have removed them."""
+        is_expired = any(head.seq >= last and head.at <= self._expired_at for heads in self._heads.values() for head in heads)
+        if is_expired:
+            message = f"events up to {last} are so old that the retention has removed them"
+            self._find(Code.EXPIRED, 1, message, is_notice=True)
+        return is_expired
 
     def _missing(self, first: int, last: int) -> None:
         if last >= first:

@@ -17,14 +17,6 @@ class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
     resume_horizon_hours: Annotated[
         float, Meta(description="Events that ClickHouse has are dropped from stream SESSIONS when they are older than this.", gt=0)
     ] = 24.0
-    retention_days: Annotated[
-        int,
-        Meta(
-            description="Events and logs go from ClickHouse when they are older than this, a month's at a time; 0: never.",
-            ge=0,
-            le=36500,
-        ),
-    ] = 0
     anchor_seconds: Annotated[
         float, Meta(description="How often the chains of all sessions are anchored; 0: never.", ge=0, le=24 * 3600)
     ] = 60.0

@@ -59,7 +59,8 @@ async def _verifier(keys_file: Path | None) -> AsyncIterator[Verifier]:
     clickhouse = ClickHouse(settings)
     try:
         async with connected(settings) as jetstream:
-            yield Verifier(Evidence(clickhouse), jetstream, believed or await PublicKeys.load(jetstream))
+            known = believed or await PublicKeys.load(jetstream)
+            yield Verifier(Evidence(clickhouse), jetstream, known, retention_days=settings.retention_days)
     finally:
         await clickhouse.close()
 

@@ -89,8 +89,8 @@ class Evidence:
 
     async def _heads(self, condition: str, values: dict[str, Any]) -> dict[str, list[AnchoredHead]]:
         found: dict[str, list[AnchoredHead]] = {}
-        for session_id, number, seq, chain in await self._rows(_HEADS + condition, values):
-            found.setdefault(session_id, []).append(AnchoredHead(number, seq, bytes.fromhex(chain)))
+        for session_id, number, seq, chain, at in await self._rows(_HEADS + condition, values):
+            found.setdefault(session_id, []).append(AnchoredHead(number, seq, bytes.fromhex(chain), at))
         return found
 
     async def _rows(self, sql: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
@@ -118,7 +118,7 @@ SELECT session_id FROM
 ORDER BY session_id LIMIT {{limit:UInt32}}"""
 
 _HEADS: Final = """
-SELECT leaf.1, number, leaf.2, hex(leaf.3) FROM anchors
+SELECT leaf.1, number, leaf.2, hex(leaf.3), toUnixTimestamp64Micro(at) FROM anchors
 ARRAY JOIN arrayZip(session_ids, seqs, chains) AS leaf
 WHERE leaf.1 >= {first:String} AND leaf.1 <= {last:String}"""
 _WITH_SESSION: Final = " AND has(session_ids, {first:String})"

@@ -75,6 +75,14 @@ class ClickHouseSettings(StreamSettings, frozen=True, kw_only=True):
             pattern="^[A-Za-z0-9_-]*$",
         ),
     ] = ""
+    retention_days: Annotated[
+        int,
+        Meta(
+            description="Events and logs go from ClickHouse when they are older than this, a month's at a time; 0: never.",
+            ge=0,
+            le=36500,
+        ),
+    ] = 0
 
 
 class Variable(Struct, frozen=True):

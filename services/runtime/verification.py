@@ -1,7 +1,8 @@
 """Verifies sessions and anchors: what lies in ClickHouse against its chain, its signatures, the anchors, and the streams."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from msgspec import Struct
 from nats.js import JetStreamContext
@@ -13,8 +14,11 @@ from contracts.streams import ANCHORS, AUDIT, AUDIT_ANCHORS
 from contracts.subjects import UnsafeTokenError
 from contracts.wire import UndecodableError
 from services.runtime.anchors import newest_anchor
-from services.runtime.evidence import ALWAYS, Evidence
+from services.runtime.evidence import ALWAYS, EPOCH, Evidence
 from services.runtime.record import Record
+
+ANCHORED_WITHIN: Final = timedelta(days=1)
+"""How much later than an event the first anchor that has it may have been made, at most, for the retention to be believed."""
 
 
 class SessionReport(Struct, frozen=True):
@@ -44,7 +48,9 @@ class AnchorsReport(Struct, frozen=True):
 class Verifier:
     """Methods let `services.runtime.clickhouse.FAILURES` and `nats.errors.Error` through."""
 
-    def __init__(self, evidence: Evidence, jetstream: JetStreamContext, keys: Keys) -> None:
+    def __init__(self, evidence: Evidence, jetstream: JetStreamContext, keys: Keys, *, retention_days: int = 0) -> None:
+        """`retention_days`: events older than this may be gone; 0: none may."""
+        self._expired_at = _expired_at(datetime.now(UTC), retention_days)
         self._evidence = evidence
         self._jetstream = jetstream
         self._record = Record(jetstream)
@@ -85,7 +91,7 @@ class Verifier:
 
     async def _checked(self, session_id: str, heads: Sequence[AnchoredHead], so_far: Findings) -> SessionReport:
         stream_head = await self._stream_head(session_id)  # before ClickHouse is read, which may then only have more
-        check = SessionCheck(session_id, self._keys, heads)
+        check = SessionCheck(session_id, self._keys, heads, expired_at=self._expired_at)
         async for event in self._evidence.events(session_id):
             check.add(event)
         findings = check.finish(stream_head)
@@ -118,3 +124,10 @@ class Verifier:
         newest = await newest_anchor(self._jetstream)
         consumer = await self._jetstream.consumer_info(ANCHORS.name, AUDIT_ANCHORS.durable)
         return None if consumer.num_pending or consumer.num_ack_pending else newest
+
+
+def _expired_at(now: datetime, retention_days: int) -> int:
+    """By when a session must have been anchored for its events to be gone now; microseconds since the epoch."""
+    if not retention_days:
+        return 0
+    return (now - timedelta(days=retention_days) + ANCHORED_WITHIN - EPOCH) // timedelta(microseconds=1)

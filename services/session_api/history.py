@@ -174,10 +174,11 @@ class History:
             dense = len(rows) == wanted
             wanted = _next_page(wanted, rows)
 
-    async def verified(self, session_id: str, jetstream: JetStreamContext, keys: Keys) -> SessionReport:
+    async def verified(self, session_id: str, jetstream: JetStreamContext, keys: Keys, *, retention_days: int) -> SessionReport:
         """What verification says of the session."""
         try:
-            return await Verifier(Evidence(self._clickhouse), jetstream, keys).session(session_id)
+            verifier = Verifier(Evidence(self._clickhouse), jetstream, keys, retention_days=retention_days)
+            return await verifier.session(session_id)
         except FAILURES as error:
             raise HistoryUnavailableError(str(error)) from error
 

@@ -14,6 +14,7 @@ from services.session_api.auth import Call
 from services.session_api.errors import RefusedError
 from services.session_api.gateway import Gateway
 from services.session_api.history import History
+from services.session_api.settings import ApiSettings
 from services.session_api.visibility import visible
 
 
@@ -29,13 +30,15 @@ class Verification(Controller):
         request: Call,
         gateway: Gateway,
         history: History,
+        settings: ApiSettings,
         session_id: Annotated[str, PathParameter(pattern=SESSION_ID_PATTERN)],
     ) -> Success[SessionVerification]:
         """Checks every event against its chain, its signature, the anchors and the stream, and says what is wrong and where."""
         await _may_verify(request, gateway, history, session_id)
         await access.record(request, gateway, Action.VERIFICATION, session_id)
         await logs.caught_up(gateway, history, session_id)
-        report = await history.verified(session_id, gateway.jetstream, await PublicKeys.load(gateway.jetstream))
+        known = await PublicKeys.load(gateway.jetstream)
+        report = await history.verified(session_id, gateway.jetstream, known, retention_days=settings.retention_days)
         return Success(
             SessionVerification(
                 session_id=session_id,

@@ -1,6 +1,7 @@
 """Reading records is recorded: before the answer, for auditors to see, and never left out."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,6 +94,40 @@ async def test_who_read_what_is_listed_for_auditors(installed: Installation) -> 
     readings = (await auditor.data("GET", "/v1/access?user_id=usr_auditor&session_id=sess_1"))["access"]
     assert {entry["action"] for entry in readings} <= {"access"}, "reading the list is recorded too"
     assert audit.exit_status is None
+
+
+READINGS = {
+    "/v1/sessions/{session_id}/logs": ("/v1/sessions/sess_1/logs?format=text", "logs", "sess_1"),
+    "/v1/sessions/{session_id}/recording": ("/v1/sessions/sess_1/recording?format=raw", "recording", "sess_1"),
+    "/v1/sessions/{session_id}/screen": ("/v1/sessions/sess_1/screen", "screen", "sess_1"),
+    "/v1/sessions/{session_id}/verification": ("/v1/sessions/sess_1/verification", "verification", "sess_1"),
+    "/v1/search": ("/v1/search?q=ls", "search", None),
+    "/v1/access": ("/v1/access", "access", None),
+}
+"""Every path that shows what was recorded: what is asked for in the test, the action, and the session of the entry."""
+
+
+async def test_each_way_to_read_records_is_recorded_and_closed_when_that_fails(installed: Installation) -> None:
+    _, api, tokens = await begin(installed)
+    auditor = installed.client(api, tokens["usr_auditor"])
+    openapi = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
+    shown = {
+        path
+        for path, methods in openapi["paths"].items()
+        if set(methods.get("get", {}).get("tags", ())) & {"records", "verification", "access"}
+    }
+    assert shown == set(READINGS), "a new way to read records is to be recorded, and tested here"
+    async with installed.jetstream() as jetstream:
+        for path, action, session_id in READINGS.values():
+            status, answer = await auditor.call("GET", path)
+            assert status == 200, answer
+            message = await jetstream.get_msg(ACCESS.name, subject="access.org_acme")
+            entry = access.decode(message.data or b"")
+            assert (entry.user.id, entry.action, entry.session_id or None) == ("usr_auditor", action, session_id)
+        await jetstream.delete_stream(ACCESS.name)
+    for path, _, _ in READINGS.values():
+        status, answer = await auditor.call("GET", path)
+        assert (status, answer["error"]["code"]) == (503, "unavailable"), path
 
 
 async def test_an_entry_is_stored_before_the_answer(installed: Installation) -> None:

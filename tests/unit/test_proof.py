@@ -68,7 +68,7 @@ def resealed(rows: Sequence[Recorded], first: int) -> list[Recorded]:
 
 def test_nothing_is_wrong_with_a_record_as_it_was_written() -> None:
     rows = session()
-    assert checked(rows, [AnchoredHead(1, 4, rows[3].chain), AnchoredHead(2, 12, rows[11].chain)]) == []
+    assert checked(rows, [AnchoredHead(1, 4, rows[3].chain, FIRST_AT), AnchoredHead(2, 12, rows[11].chain, FIRST_AT)]) == []
     assert checked([row for row in rows for _ in range(2)]) == [], "rows may be there twice"
     assert checked(session(ended=False), stream_head=StreamHead(11, is_stored=True)) == [], "it goes on"
 
@@ -143,13 +143,13 @@ def test_a_cut_tail_is_named_by_its_missing_end_by_the_stream_and_by_an_anchor(k
     cut = rows[:kept]
     assert named(checked(cut)) == [(Code.MISSING_END, kept + 1)]
     assert named(checked(cut, stream_head=StreamHead(12, is_stored=True))) == [(Code.MISSING_TAIL, kept + 1)]
-    assert named(checked(cut, [AnchoredHead(7, 12, rows[-1].chain)])) == [(Code.MISSING_TAIL, kept + 1)]
+    assert named(checked(cut, [AnchoredHead(7, 12, rows[-1].chain, FIRST_AT)])) == [(Code.MISSING_TAIL, kept + 1)]
     [notice] = checked(cut, stream_head=StreamHead(12, is_stored=False))
     assert (notice.code, notice.is_notice) == (Code.NOT_STORED_YET, True)
 
 
 def test_a_missing_session_is_named() -> None:
-    assert named(checked([], [AnchoredHead(7, 12, b"")])) == [(Code.MISSING_SESSION, None)]
+    assert named(checked([], [AnchoredHead(7, 12, b"", FIRST_AT)])) == [(Code.MISSING_SESSION, None)]
     assert named(checked([], stream_head=StreamHead(3, is_stored=True))) == [(Code.MISSING_SESSION, None)]
     assert checked([]) == []
 
@@ -159,7 +159,7 @@ def test_a_history_made_up_anew_fits_neither_its_signature_nor_its_anchor() -> N
     forged = resealed([*rows[:4], replace(rows[4], data=b"forged"), *rows[5:]], 5)
     assert named(checked(forged)) == [(Code.BAD_SIGNATURE, 12)]
     running = resealed([*rows[:4], replace(rows[4], data=b"forged"), *rows[5:-1]], 5)
-    heads = [AnchoredHead(3, 4, rows[3].chain), AnchoredHead(4, 9, rows[8].chain)]
+    heads = [AnchoredHead(3, 4, rows[3].chain, FIRST_AT), AnchoredHead(4, 9, rows[8].chain, FIRST_AT)]
     findings = checked(running, heads, StreamHead(11, is_stored=True))
     assert [(finding.code, finding.seq, finding.anchor) for finding in findings] == [(Code.ANCHOR_MISMATCH, 9, 4)]
     truncated = resealed([*rows[:4], replace(rows[-1], seq=5)], 5)
@@ -207,3 +207,22 @@ def test_any_mixture_of_rows_is_accepted_only_when_it_is_the_whole_record(picked
     randomness.shuffle(kept)
     is_whole = len(set(picked)) == len(rows)
     assert (named(checked(kept)) == []) == (is_whole or not picked)
+
+
+def test_what_the_retention_has_removed_is_not_missing() -> None:
+    rows = session()
+    heads = [AnchoredHead(1, 4, rows[3].chain, FIRST_AT), AnchoredHead(2, 12, rows[11].chain, FIRST_AT + 100)]
+
+    def found(kept: Sequence[Recorded], expired_at: int) -> list[tuple[Code, bool]]:
+        check = SessionCheck(SESSION, KEYS, heads, expired_at=expired_at)
+        for row in kept:
+            check.add(row)
+        return [(finding.code, finding.is_notice) for finding in check.finish(None).listed]
+
+    assert found(rows[4:], FIRST_AT) == [(Code.EXPIRED, True)]
+    assert found(rows[5:], FIRST_AT) == [(Code.MISSING_EVENT, False)], "event 5 is not that old"
+    assert found(rows[4:], FIRST_AT - 1) == [(Code.MISSING_EVENT, False)]
+    assert found([*rows[4:6], *rows[7:]], FIRST_AT) == [(Code.EXPIRED, True), (Code.MISSING_EVENT, False)]
+    assert found(rows[4:-1], FIRST_AT) == [(Code.EXPIRED, True), (Code.MISSING_TAIL, False)]
+    assert found([], FIRST_AT + 100) == [(Code.EXPIRED, True)]
+    assert found([], FIRST_AT + 99) == [(Code.MISSING_SESSION, False)]
