@@ -74,6 +74,13 @@ def _verify(audit: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
     verify.add_argument("--from", dest="from_", metavar="TIME", help="ISO 8601; sessions in which something happened then or later")
     verify.add_argument("--to", metavar="TIME", help="ISO 8601; before then")
     verify.add_argument("--keys", type=Path, metavar="FILE", help="believe these keys (`vsay keys export`), not those on the bus")
+    verify.add_argument(
+        "--anchor",
+        action="append",
+        default=[],
+        metavar="NUMBER:HASH",
+        help="an anchor that was printed once and kept must be there",
+    )
     verify.set_defaults(command="audit_verify")
 
 

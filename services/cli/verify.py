@@ -24,6 +24,7 @@ FOUND = 3
 async def verify(arguments: argparse.Namespace) -> None:
     """`vsay audit verify`; exits with `FOUND` when there are findings that are no notices."""
     since, until = _moment("--from", arguments.from_), _moment("--to", arguments.to, end_of_day=True)
+    noted = [_noted(text) for text in arguments.anchor]
     sessions = events = errors = 0
     try:
         async with _verifier(arguments.keys) as verifier:
@@ -34,6 +35,9 @@ async def verify(arguments: argparse.Namespace) -> None:
                 errors += _tell(anchors.findings, anchors.errors)
                 _sum_up(anchors)
                 reports = verifier.sessions(since, until)
+            for number, hash_ in noted:
+                findings = await verifier.noted(number, hash_)
+                errors += _tell(findings, len(findings))
             async for report in reports:
                 sessions, events = sessions + 1, events + report.events
                 errors += _tell(report.findings, report.errors, report.session_id)
@@ -88,10 +92,17 @@ def _tell(findings: list[Finding], errors: int, session_id: str = "") -> int:
 
 def _sum_up(anchors: AnchorsReport) -> None:
     if anchors.anchors:
-        newest = f"the newest is {anchors.head_number}, {anchors.head_hash.hex()}: keep this where nobody can alter it"
-        print(f"{anchors.anchors} anchors; {newest}", flush=True)
+        print(f"{anchors.anchors} anchors; the newest is {anchors.head_number}:{anchors.head_hash.hex()}", flush=True)
     else:
         print("no anchors", flush=True)
+
+
+def _noted(text: str) -> tuple[int, bytes]:
+    number, _, hash_ = text.partition(":")
+    try:
+        return int(number), bytes.fromhex(hash_)
+    except ValueError as error:
+        raise SettingsError(f"--anchor: not NUMBER:HASH, as `vsay audit verify` prints them: {text!r}") from error
 
 
 def _moment(option: str, text: str | None, *, end_of_day: bool = False) -> datetime | None:

@@ -9,7 +9,7 @@ from nats.js import JetStreamContext
 
 from contracts.anchor_check import AnchorCheck, check_itself
 from contracts.anchors import Anchor
-from contracts.proof import AnchoredHead, Finding, Findings, Keys, SessionCheck, StreamHead
+from contracts.proof import AnchoredHead, Code, Finding, Findings, Keys, SessionCheck, StreamHead
 from contracts.streams import ANCHORS, AUDIT, AUDIT_ANCHORS
 from contracts.subjects import UnsafeTokenError
 from contracts.wire import UndecodableError
@@ -88,6 +88,15 @@ class Verifier:
         return AnchorsReport(
             check.anchors, head.number if head else 0, head.hash() if head else b"", findings.listed, findings.errors
         )
+
+    async def noted(self, number: int, hash_: bytes) -> list[Finding]:
+        """What is wrong with an anchor whose hash somebody has kept."""
+        anchor = await self._evidence.anchor(number)
+        if anchor is None:
+            return [Finding(Code.MISSING_ANCHOR, f"anchor {number} is missing", anchor=number)]
+        if anchor.hash() != hash_:
+            return [Finding(Code.ALTERED_ANCHOR, f"anchor {number} is not the one whose hash was kept", anchor=number)]
+        return []
 
     async def _checked(self, session_id: str, heads: Sequence[AnchoredHead], so_far: Findings) -> SessionReport:
         stream_head = await self._stream_head(session_id)  # before ClickHouse is read, which may then only have more
