@@ -54,8 +54,9 @@ RECORDING_FILES: Final = {
 SHOWN_AS_IS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
     "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
 }
-"""A browser that opens what a terminal printed runs and loads nothing of it."""
+"""A browser that opens what a terminal printed runs and loads nothing of it, and nobody on the way keeps it."""
 
 
 class Records(Controller):

@@ -130,6 +130,14 @@ async def what_was_recorded(john: Client, session_id: str) -> None:
     status, transcript = await john.call("GET", f"/v1/sessions/{session_id}/logs?format=text")
     assert status == 200
     assert "$ echo 'to''tal 42'\ntotal 42\n" in transcript
+    status, recording = await john.call("GET", f"/v1/sessions/{session_id}/recording")
+    assert (status, recording.splitlines()[0][:13]) == (200, '{"version":2,')
+    assert '"100x30"' in recording
+    status, screen = await john.call("GET", f"/v1/sessions/{session_id}/screen")
+    assert status == 200
+    assert "echo 'to''tal 42'\ntotal 42\n" in screen
+    found = (await john.data("GET", "/v1/search?q=TOTAL%2042"))["hits"]
+    assert [(hit["session_id"], hit["type"], hit["match"]) for hit in found] == [(session_id, "output", "total 42")]
     stats = await john.data("GET", "/v1/sessions/stats?period=day")
     assert (stats["total_sessions"], stats["unique_users"], stats["active_sessions"]) == (1, 1, 0)
     assert stats["top_machines"] == [{"machine_id": "mch_456", "name": "Production Server", "sessions_count": 1}]
@@ -138,7 +146,7 @@ async def what_was_recorded(john: Client, session_id: str) -> None:
 
 async def nobody_else_sees_it(stranger: Client, auditor: Client, session_id: str) -> None:
     """Another organization's admin gets what an unknown session gets; an auditor sees it and may not touch it."""
-    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/logs")):
+    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/logs"), ("GET", "/recording"), ("GET", "/screen")):
         foreign = await stranger.call(method, f"/v1/sessions/{session_id}{path}")
         unknown = await stranger.call(method, f"/v1/sessions/sess_unknown{path}")
         assert foreign == unknown

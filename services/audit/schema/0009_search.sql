@@ -4,5 +4,3 @@
 ALTER TABLE log_parts ADD INDEX IF NOT EXISTS content_runs lower(content) TYPE ngrambf_v1(4, 262144, 2, 0) GRANULARITY 1;
 
 ALTER TABLE log_parts MATERIALIZE INDEX content_runs;
-
-ALTER TABLE log_parts DROP INDEX IF EXISTS content_words;
