@@ -20,7 +20,7 @@ from litestar import Litestar, Request, Response, get, route
 from litestar.datastructures import State
 from litestar.response import Stream
 
-from deploy.embedded_clickhouse import body
+from deploy.embedded_clickhouse import body, compression
 from deploy.embedded_clickhouse.engine import Engine, EngineError, Query, result_format
 from deploy.embedded_clickhouse.settings import EngineSettings
 
@@ -107,7 +107,10 @@ async def answer(request: Call, state: State) -> Stream | Response[str]:
         "X-ClickHouse-Exception-Tag": tag,
         "X-ClickHouse-Summary": json.dumps({}),
     }
-    return Stream(whole(), media_type=_media_type(format_), headers=headers)
+    asked = str(request.query_params.get("enable_http_compression", "0")) == "1"
+    if encoding := compression.encoding(request.headers.get("accept-encoding", ""), asked=asked):
+        headers["Content-Encoding"] = encoding
+    return Stream(compression.compressed(whole(), encoding), media_type=_media_type(format_), headers=headers)
 
 
 async def _pieces(result: Iterator[bytes], threads: ThreadPoolExecutor) -> AsyncIterator[bytes]:

@@ -11,9 +11,8 @@ from msgspec import Struct
 READ_ONLY_LIMITS: Final = {
     "max_execution_time": "60",
     "max_memory_usage": "4000000000",
-    "max_result_rows": "0",
 }
-"""Of a read-only user's query; seconds and bytes."""
+"""Of a read-only user's query, which may ask for less; seconds and bytes."""
 
 _SETTING: Final = re.compile(r"[a-z][a-z0-9_]*")
 _DATABASE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -117,9 +116,13 @@ def _preparations(query: Query) -> Iterator[str]:
         if name != "readonly":
             yield f"SET {name} = {_quoted(value)}"
     if query.read_only:
-        for name, value in READ_ONLY_LIMITS.items():
-            yield f"SET {name} = {value}"
+        for name, limit in READ_ONLY_LIMITS.items():
+            yield f"SET {name} = {_at_most(limit, query.settings.get(name, ''))}"
         yield "SET readonly = 1"
+
+
+def _at_most(limit: str, asked: str) -> str:
+    return asked if asked.isdecimal() and 0 < int(asked) < int(limit) else limit
 
 
 def _with_rows(query: Query) -> str:

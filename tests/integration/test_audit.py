@@ -90,30 +90,6 @@ async def fill(settings: AuditSettings, batches: Iterable[Sequence[Recorded]]) -
             await store.insert_events(batch)
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_order_repetition_and_batching_make_no_difference(settings: AuditSettings, clickhouse: ClickHouse, seed: int) -> None:
-    randomness = random.Random(seed)
-    stories = [some_story(randomness, f"sess_{number}") for number in range(12)]
-    events = [event for story in stories for event in story.events]
-    await fill(msgspec.structs.replace(settings, clickhouse_database="once"), [events])
-    expected = projections(clickhouse, "once")
-    assert expected["events"].count("\n") == len(events)
-    assert expected["sessions"].count("\n") == len(stories)
-    for database in ("shuffled", "reversed"):
-        delivered = events + randomness.choices(events, k=len(events))
-        if database == "shuffled":
-            randomness.shuffle(delivered)
-        else:
-            delivered.reverse()
-        batches = []
-        while delivered:
-            size = randomness.choice((1, 3, 20, 100))
-            batches.append(delivered[:size])
-            del delivered[:size]
-        await fill(msgspec.structs.replace(settings, clickhouse_database=database), batches)
-        assert projections(clickhouse, database) == expected, database
-
-
 async def test_projections_say_what_happened(settings: AuditSettings, clickhouse: ClickHouse) -> None:
     story = Story("sess_1").claimed().later(seconds=2).started().output(b"$ ls\r\n").later(seconds=3).command("ls", "a\nb")
     story.later(minutes=1).ended(exit_status=3)

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -108,6 +109,55 @@ def test_bodies_may_be_compressed(clickhouse: ClickHouse, encoding: str, compres
         with pytest.raises(urllib.error.HTTPError) as refused:
             call(clickhouse, b"no such thing", headers={"Content-Encoding": encoding})
         refused.value.close()
+
+
+DECOMPRESS = {
+    "gzip": gzip.decompress,
+    "deflate": zlib.decompress,
+    "lz4": lz4.frame.decompress,
+    "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+}
+
+
+def test_answers_are_compressed_for_who_asks(clickhouse: ClickHouse) -> None:
+    for rows in (0, 1, ROWS):
+        sql = f"SELECT number FROM numbers({rows})".encode()
+        plain = call(clickhouse, sql)
+        for encoding, decompress in DECOMPRESS.items():
+            answer = call(clickhouse, sql, headers={"Accept-Encoding": f"br, {encoding}"}, enable_http_compression="1")
+            assert decompress(answer) == plain, encoding
+            assert rows < ROWS or len(answer) < len(plain)
+        assert call(clickhouse, sql, headers={"Accept-Encoding": "gzip"}) == plain, "it was not asked for"
+        assert call(clickhouse, sql, headers={"Accept-Encoding": "br"}, enable_http_compression="1") == plain
+
+
+async def test_a_client_that_compresses_sees_no_difference(clickhouse: ClickHouse) -> None:
+    for compress in ("lz4", "zstd", "gzip"):
+        client = await clickhouse_connect.get_async_client(
+            host="127.0.0.1", port=clickhouse.port, username="analyst", password=ClickHouse.ANALYST_PASSWORD, compress=compress
+        )
+        rows = (await client.query(f"SELECT number, toString(number) FROM numbers({ROWS})")).result_rows
+        assert (len(rows), rows[-1]) == (ROWS, (ROWS - 1, str(ROWS - 1)))
+        with pytest.raises(DatabaseError, match="too far"):
+            await client.query("SELECT throwIf(number = 2, 'too far') FROM numbers(3)")
+        await client.close()
+
+
+def test_parquet_and_parameters_of_every_kind(clickhouse: ClickHouse) -> None:
+    file = call(clickhouse, b"SELECT number AS n FROM numbers(1000) FORMAT Parquet")
+    assert (file[:4], file[-4:]) == (b"PAR1", b"PAR1")
+    given = {"param_n": "7", "param_s": "it's \\\\ \\t", "param_a": "['x','y']", "param_d": "2024-01-01 12:00:00"}
+    sql = b"SELECT {n:UInt8} + 1, {s:String}, {a:Array(String)}[2], {d:DateTime64(3)}, {n:Nullable(UInt8)}"
+    answer = json.loads(call(clickhouse, sql, **given, **ANALYST, default_format="JSONCompactEachRow"))
+    assert answer == [8, "it's \\ \t", "y", "2024-01-01 12:00:00.000", 7]
+    assert refusal(clickhouse, b"SELECT {missing:UInt8}")[1] == "456"
+
+
+def test_a_long_query_of_the_analyst_ends(clickhouse: ClickHouse) -> None:
+    status, code = refusal(
+        clickhouse, b"SELECT sum(sipHash64(number)) FROM numbers(10000000000000)", **ANALYST, max_execution_time="1"
+    )
+    assert (status, code) == (500, "159")
 
 
 def test_errors_have_their_code(clickhouse: ClickHouse) -> None:
