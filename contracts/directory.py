@@ -1,6 +1,7 @@
 """Who may do what, as it lies in the key-value buckets: organizations, users, machines, tokens and tickets.
 
-`DirectoryFile` is the shape of the TOML file that `vsay directory apply` reads.
+`DirectoryFile` is the shape of the TOML file that `vsay directory apply` reads. In the buckets fields that are not known are passed
+over: processes of two versions read them while one replaces the other.
 """
 
 from enum import StrEnum
@@ -24,14 +25,14 @@ class UserRole(StrEnum):
     AUDITOR = "auditor"
 
 
-class Organization(Struct, frozen=True, forbid_unknown_fields=True):
+class Organization(Struct, frozen=True):
     """Everything belongs to one organization, and nothing of another is visible."""
 
     id: OrgId
     name: DisplayName
 
 
-class User(Struct, frozen=True, forbid_unknown_fields=True):
+class User(Struct, frozen=True):
     """A person or a program. `machines` lists what it may open sessions on: ids, or `*` for all of its organization."""
 
     id: UserId
@@ -121,8 +122,16 @@ class TrustedHostKey(Struct, frozen=True):
     pinned_at: Utc
 
 
+class DeclaredOrganization(Organization, frozen=True, forbid_unknown_fields=True):
+    """An organization in the TOML file, where a field that is not known is a misspelt one, not one of a later version."""
+
+
+class DeclaredUser(User, frozen=True, forbid_unknown_fields=True):
+    """A user in the TOML file, likewise."""
+
+
 class DeclaredMachine(Machine, frozen=True, forbid_unknown_fields=True):
-    """A machine in the TOML file, where a field that is not known is a misspelt one."""
+    """A machine in the TOML file, likewise."""
 
 
 class DirectoryFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,6 +145,8 @@ class DirectoryFile(Struct, frozen=True, forbid_unknown_fields=True):
 class DeclaredFile(DirectoryFile, frozen=True, forbid_unknown_fields=True):
     """The TOML file as it is checked; `DirectoryFile` is what it says."""
 
+    organizations: tuple[DeclaredOrganization, ...] = ()
+    users: tuple[DeclaredUser, ...] = ()
     machines: tuple[DeclaredMachine, ...] = ()
 
 

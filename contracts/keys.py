@@ -15,7 +15,7 @@ SIGNATURE_BYTES: Final = 64
 KeyId = Annotated[str, Meta(pattern=KEY_ID_PATTERN)]
 
 
-class PublicKey(Struct, frozen=True, forbid_unknown_fields=True):
+class PublicKey(Struct, frozen=True):
     """An Ed25519 public key (RFC 8032), 32 bytes, as base64 in JSON. Its `id` follows from it; see `id_of`."""
 
     id: KeyId

@@ -1,4 +1,4 @@
-"""One example of everything that services say to each other besides events, under the name of its golden bytes."""
+"""One example of all but events that services say to each other or keep in buckets, under the name of its golden bytes."""
 
 from datetime import UTC, datetime
 
@@ -19,12 +19,16 @@ from contracts.commands import (
     Snapshot,
     Terminate,
 )
-from contracts.directory import Machine
+from contracts.directory import ApiToken, Machine, Organization, Ticket, TrustedHostKey, User, UserRole
 from contracts.events import EndReason, Role, Target
+from contracts.keys import PublicKey
 from contracts.live import LiveSession, LiveState
 from tests.unit.examples import JOHN, ORG, SESSION
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
+
+JSON = (LiveSession, Organization, User, Machine, ApiToken, Ticket, TrustedHostKey, PublicKey)
+"""What lies in buckets, as JSON; the rest is msgpack."""
 
 COMMANDS: dict[str, Struct] = {
     "open_session": OpenSession(
@@ -73,4 +77,11 @@ COMMANDS: dict[str, Struct] = {
         reason=EndReason.EXITED,
         exit_status=0,
     ),
+    "organization": Organization(ORG, "Acme"),
+    "user": User("usr_123", "John Doe", "john@example.com", ORG, UserRole.AUDITOR, ("*",)),
+    "machine": Machine("mch_456", "Production Server", ORG, "192.168.1.100", "deploy", "deploy-key", port=2222, jump="mch_1"),
+    "api_token": ApiToken("usr_123", NOON),
+    "ticket": Ticket(SESSION, "usr_123", ORG, Role.OBSERVER, NOON),
+    "trusted_host_key": TrustedHostKey("ssh-ed25519 AAAA", SESSION, NOON),
+    "public_key": PublicKey("key_" + "0" * 32, bytes(range(32)), NOON),
 }
