@@ -4,7 +4,6 @@ import getpass
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +12,15 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.integration.servers import Server
+from tests.integration.containers import IN_CONTAINERS, Image
+from tests.integration.servers import Server, free_port
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
-needs_openssh = pytest.mark.skipif(SSHD is None, reason="openssh-server is not installed")
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may make a user that logs in by password")
+needs_openssh = pytest.mark.skipif(SSHD is None and not IN_CONTAINERS, reason="openssh-server is not installed")
+needs_root = pytest.mark.skipif(
+    os.getuid() != 0 or IN_CONTAINERS, reason="only root may make a user that logs in by password, and only of this machine"
+)
 
 
 class OpenSsh(Server):
@@ -39,7 +41,7 @@ class OpenSsh(Server):
 
     @property
     def login(self) -> str:
-        return getpass.getuser()
+        return "root" if IN_CONTAINERS else getpass.getuser()
 
     @property
     def client_key(self) -> str:
@@ -56,14 +58,19 @@ class OpenSsh(Server):
 
     def _command(self) -> list[str]:
         assert SSHD
+        return [SSHD, "-D", "-e", "-f", str(self._configuration())]
+
+    def _image(self) -> Image:
+        # A machine shows the test's files where they lie, so that a test can type their names.
+        place = self.directory.parent
+        return Image(part="OPENSSH", arguments=["-f", str(self._configuration())], writes=[place], capabilities=True)
+
+    def _configuration(self) -> Path:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         make_key(self.directory / "host_key", self._host_key_type)
         make_key(self.directory / "client_key")
-        if not self.port:
-            family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-            with socket.create_server((self.address, 0), family=family) as probe:
-                self.port = probe.getsockname()[1]
+        self.port = self.port or free_port(self.address)
         (self.directory / "home").mkdir(exist_ok=True)  # whatever the developer's own profile does, tests do not wait for it
         authorized = self.directory / "authorized_keys"
         authorized.write_text((self.directory / "client_key.pub").read_text())
@@ -86,7 +93,7 @@ PermitRootLogin prohibit-password
 """
         config = self.directory / "sshd_config"
         config.write_text("".join(f"{line}\n" for line in self.settings) + ours)
-        return [SSHD, "-D", "-e", "-f", str(config)]
+        return config
 
     def _is_ready(self) -> bool:
         return self.log.count("Server listening on") > self._starts

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import select
 import sys
 import urllib.error
 import urllib.request
@@ -14,7 +13,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.integration.servers import LOOK_SECONDS, Server
+from tests.integration.containers import Image
+from tests.integration.servers import Server
 
 WAIT_SECONDS_MAX = 60.0
 
@@ -38,12 +38,16 @@ class Service(Server):
         own = {name: value for name, value in os.environ.items() if not name.startswith("VSAY_")}
         return own | self._settings | {"VSAY_API_PORT": str(self.port)}
 
+    def _image(self) -> Image:
+        alone = {"VSAY_API_HOST": "127.0.0.1", "VSAY_HEALTH_PORT": "0"}  # not the ports that a container has to itself
+        named = [Path(value) for value in self._settings.values() if value.startswith("/") and Path(value).exists()]
+        settings = alone | self._settings | {"VSAY_API_PORT": str(self.port)}
+        return Image(part=self._name.upper(), environment=settings, reads=named)
+
     def _is_ready(self) -> bool:
-        assert self._process
-        assert self._process.stdout
         if self._name != "session_api":
             return "app started successfully" in self._new_log()
-        if not select.select([self._process.stdout], [], [], LOOK_SECONDS)[0] or not (line := self._process.stdout.readline()):
+        if not (line := self._said()):
             return False
         self.port = int(json.loads(line)["api"].rpartition(":")[2])
         return True

@@ -2,13 +2,16 @@
 
 import json
 import os
-import select
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Self
+
+from tests.integration.containers import IN_CONTAINERS, Contained, Image, Process, this_user
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
@@ -22,11 +25,11 @@ class Server:
     """
 
     def __init__(self, directory: Path) -> None:
-        """`directory` holds the data and `log`, which has what the process wrote to stderr."""
+        """`directory` holds the data, `log`, which has what the process wrote to stderr, and `said`: what it said at this start."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -59,8 +62,11 @@ class Server:
 
     def start(self) -> None:
         """Returns once it serves."""
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._command(), env=self._environment(), stdout=subprocess.PIPE, stderr=log)
+        with (self.directory / "said").open("wb") as said, (self.directory / "log").open("ab") as log:
+            if IN_CONTAINERS:
+                self._process = Contained(self._image(), said, log)
+            else:
+                self._process = subprocess.Popen(self._command(), env=self._environment(), stdout=said, stderr=log)
         deadline = time.monotonic() + START_SECONDS_MAX
         while not self._is_ready():
             assert self._process.poll() is None, f"it ended at once: {self.log}"
@@ -82,8 +88,6 @@ class Server:
             self._process.wait()
             raise
         finally:
-            assert self._process.stdout
-            self._process.stdout.close()
             self._process = None
 
     def restart(self, *, kill: bool = False) -> None:
@@ -94,8 +98,16 @@ class Server:
     def _command(self) -> list[str]:
         raise NotImplementedError
 
+    def _image(self) -> Image:
+        raise NotImplementedError
+
     def _environment(self) -> dict[str, str]:
         return dict(os.environ)
+
+    def _said(self) -> str:
+        """The first line that it wrote to stdout; empty before it is whole."""
+        line, end, _ = (self.directory / "said").read_text().partition("\n")
+        return line if end else ""
 
     def _is_ready(self) -> bool:
         raise NotImplementedError
@@ -109,16 +121,23 @@ class NatsServer(Server):
         return f"nats://127.0.0.1:{self.port}"
 
     def _command(self) -> list[str]:
-        program = str(Path(sys.executable).with_name("nats-server"))
+        return [str(Path(sys.executable).with_name("nats-server")), *self._arguments()]
+
+    def _image(self) -> Image:
+        return Image(part="NATS", arguments=self._arguments(), writes=[self.directory], user=this_user())
+
+    def _arguments(self) -> list[str]:
+        for old in self.directory.glob("*.ports"):  # of one that was killed
+            old.unlink()
         place = ["-a", "127.0.0.1", "-p", str(self.port or -1), "--ports_file_dir", str(self.directory)]
-        return [program, *place, "-js", "-sd", str(self.directory / "jetstream")]
+        return [*place, "-js", "-sd", str(self.directory / "jetstream")]
 
     def _is_ready(self) -> bool:
-        # The server writes this file once it listens, which it does after JetStream has recovered.
-        ports = self.directory / f"nats-server_{self.pid}.ports"
-        if not ports.exists() or not (text := ports.read_text()):
+        # The server writes this file, named by its process id, once it listens, which it does after JetStream has recovered.
+        texts = [path.read_text() for path in self.directory.glob("nats-server_*.ports")]
+        if not any(texts):
             return False
-        self.port = int(json.loads(text)["nats"][0].rpartition(":")[2])
+        self.port = int(json.loads(texts[0])["nats"][0].rpartition(":")[2])
         return True
 
 
@@ -148,17 +167,62 @@ class ClickHouse(Server):
         return [sys.executable, "-m", "deploy.embedded_clickhouse"]
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {
+        return dict(os.environ) | self._settings()
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "VSAY_CLICKHOUSE_HOST": "127.0.0.1",
             "VSAY_CLICKHOUSE_PORT": str(self.port),
             "VSAY_CLICKHOUSE_DATA": str(self.directory / "clickhouse"),
             "VSAY_CLICKHOUSE_CONFIG": str(self._config or ""),
             "VSAY_CLICKHOUSE_ANALYST_PASSWORD": self.ANALYST_PASSWORD,
         }
 
+    def _image(self) -> Image:
+        if IS_CLICKHOUSE_SERVER:
+            self.port = self.port or free_port()
+            arguments = ["/usr/bin/clickhouse-server", f"--config-file={self._configuration()}"]
+            return Image(part="CLICKHOUSE", entrypoint=arguments, writes=[self.directory], user=this_user())
+        return Image(part="CLICKHOUSE", environment=self._settings(), writes=[self.directory], user=this_user())
+
+    def _configuration(self) -> Path:
+        """Of a ClickHouse server: what tests need, and nothing on any other port."""
+        data = self.directory / "clickhouse"
+        (self.directory / "config.xml").write_text(f"""<clickhouse>
+  <logger><console>1</console><level>warning</level></logger>
+  <listen_host>127.0.0.1</listen_host><http_port>{self.port}</http_port>
+  <path>{data}/</path><tmp_path>{data}/tmp/</tmp_path><user_files_path>{data}/user_files/</user_files_path>
+  <user_directories><users_xml><path>users.xml</path></users_xml></user_directories>
+</clickhouse>""")
+        (self.directory / "users.xml").write_text(f"""<clickhouse>
+  <profiles><default/><readonly><readonly>1</readonly></readonly></profiles>
+  <quotas><default/></quotas>
+  <users>
+    <default><password/><profile>default</profile><quota>default</quota><networks><ip>127.0.0.1</ip></networks></default>
+    <analyst><password>{self.ANALYST_PASSWORD}</password><profile>readonly</profile><quota>default</quota>
+      <networks><ip>127.0.0.1</ip></networks></analyst>
+  </users>
+</clickhouse>""")
+        return self.directory / "config.xml"
+
     def _is_ready(self) -> bool:
-        assert self._process
-        assert self._process.stdout
-        if not select.select([self._process.stdout], [], [], LOOK_SECONDS)[0] or not (line := self._process.stdout.readline()):
+        if IS_CLICKHOUSE_SERVER:
+            try:
+                with urllib.request.urlopen(f"{self.url}/ping", timeout=LOOK_SECONDS * 100) as answer:
+                    return answer.status == 200
+            except (OSError, urllib.error.URLError):
+                return False
+        if not (line := self._said()):
             return False
         self.port = int(json.loads(line)["clickhouse"].rpartition(":")[2])
         return True
+
+
+IS_CLICKHOUSE_SERVER = IN_CONTAINERS and os.environ.get("VSAY_IMAGE_CLICKHOUSE_KIND") == "server"
+"""A real one; otherwise the embedded engine, as a process or in a container."""
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """One of this address that nobody listens on now."""
+    with socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        return int(probe.getsockname()[1])
