@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.containers import IN_CONTAINERS
 from tests.integration.openssh import OpenSsh
 from tests.integration.servers import ClickHouse, NatsServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if IN_CONTAINERS:  # docker-py leaves the engine's Unix sockets to the garbage collector
+        config.addinivalue_line("filterwarnings", r"ignore:unclosed <socket\.socket fd=\d+, family=1,:ResourceWarning")
 
 
 @pytest.fixture

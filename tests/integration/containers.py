@@ -6,7 +6,6 @@ directories that are mounted where they lie, mean the same to both.
 
 import os
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
@@ -20,7 +19,7 @@ from testcontainers.core.container import DockerContainer
 
 IN_CONTAINERS: Final = os.environ.get("VSAY_TEST_CONTAINERS") == "1"
 
-PUMP_SECONDS_MAX: Final = 20.0
+END_SECONDS_MAX: Final = 20.0
 
 processes_of_this_machine = pytest.mark.skipif(IN_CONTAINERS, reason="about processes of this machine, not about containers")
 
@@ -86,19 +85,18 @@ class Contained:
             options["entrypoint"] = list(image.entrypoint)
         if image.user is not None:
             options["user"] = image.user
-        container = DockerContainer(image_name(image.part), command=list(image.arguments), env=dict(image.environment), **options)  # type: ignore[arg-type]
+        container = DockerContainer(image_name(image.part), command=list(image.arguments), env=dict(image.environment), **options)
         container.tmpfs.update(tmpfs)
         for mode, paths in (("rw", image.writes), ("ro", image.reads)):
             for path in paths:
-                container.with_volume_mapping(str(path), str(path), mode)  # type: ignore[arg-type]
+                container.with_volume_mapping(str(path), str(path), mode)
         self._container = container.start()
         wrapped = container.get_wrapped_container()
         assert wrapped
         self._running: Running = wrapped
         self._status: int | None = None
         self._pid = 0
-        self._pump = threading.Thread(target=self._copy, args=(os.dup(stdout.fileno()), os.dup(stderr.fileno())), daemon=True)
-        self._pump.start()
+        self._logs = subprocess.Popen(["docker", "logs", "--follow", container.get_container_id()], stdout=stdout, stderr=stderr)
 
     @property
     def pid(self) -> int:
@@ -133,20 +131,13 @@ class Contained:
             try:
                 self._running.kill(signal=name)
             except APIError:  # it has ended in this moment
-                self.wait(PUMP_SECONDS_MAX)
+                self.wait(END_SECONDS_MAX)
 
     def _end(self, status: int) -> None:
-        """All that it wrote is in the files; the container is removed."""
-        self._pump.join(PUMP_SECONDS_MAX)
+        """All that it wrote is in the files; the container is removed, and the connection to the engine closed."""
+        self._logs.wait(END_SECONDS_MAX)
         self._status = status
         self._container.stop()
-
-    def _copy(self, stdout: int, stderr: int) -> None:
-        with open(stdout, "wb", buffering=0) as out, open(stderr, "ab", buffering=0) as err:
-            stream = self._running.client.api.attach(self._running.id, stdout=True, stderr=True, stream=True, logs=True, demux=True)
-            for said, logged in stream:
-                out.write(said or b"")
-                err.write(logged or b"")
 
 
 def image_of(container: Running) -> str:
