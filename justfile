@@ -71,6 +71,27 @@ bench name *args: setup
 images: setup
     deploy/containers/make-images
 
+# Runs the integration tests against containers of these images, and the compose stack; skipped where there is no Docker engine.
+test-containers *args: setup
+    #!/bin/sh
+    set -eu
+    if ! reason="$(docker version 2>&1 >/dev/null)"; then
+        echo "skipped: tests in containers need a Docker engine, and there is none here: $reason"
+        exit 0
+    fi
+    deploy/containers/make-images
+    set -a
+    . build/images.env
+    [ "$VSAY_IMAGE_CLICKHOUSE_KIND" = server ] || echo "the embedded engine in a container stands in for the ClickHouse server"
+    # The reaper's image comes from a registry too. The stack of `just up` and its parts are about processes of this machine, and so is a worker's pod.
+    [ "$VSAY_IMAGE_CLICKHOUSE_KIND" = server ] || export TESTCONTAINERS_RYUK_DISABLED=true
+    VSAY_TEST_CONTAINERS=1 pytest --timeout 600 --ignore-glob '*/test_stack.py' --ignore-glob '*/test_supervisor.py' \
+        --ignore-glob '*/test_demo_machine.py' --ignore-glob '*/test_deletion_cost.py' tests/containers tests/integration "$@"
+
+# `docker compose` with the whole system, and what it mounts made first: `just compose up -d`; see docs/containers.md.
+compose *args: setup
+    python -m deploy.compose "$@"
+
 # Writes build/sbom/SERVICE.cdx.json (CycloneDX) for each service: what its image installs above its base, with licences.
 sbom: setup
     #!/bin/sh

@@ -14,14 +14,14 @@ REQUIREMENTS = ROOT / "deploy/requirements"
 OWN = ("contracts", "terminal", "services", "deploy")
 
 PROGRAMS = {
-    "session-api": ("services.session_api.app", "services.session_api.__main__", "services.cli.commands"),
+    "session-api": ("services.session_api.app", "services.session_api.__main__"),
     "ssh-worker": ("services.ssh_worker.app", "services.ssh_worker.__main__"),
-    "audit": ("services.audit.app", "services.audit.__main__"),
+    "audit": ("services.audit.app", "services.audit.__main__", "services.audit.migrate", "services.cli.commands"),
 }
 """Image → what is run in it; each has `services.runtime.health_check` besides."""
 
 OTHERS = {
-    "session-api": {"asyncssh", "faststream", "par-term-emu-core-rust"},
+    "session-api": {"asyncssh", "faststream"},
     "ssh-worker": {"clickhouse-connect", "litestar", "uvicorn", "websockets"},
     "audit": {"asyncssh", "litestar", "par-term-emu-core-rust", "uvicorn", "websockets"},
 }

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-import pytest
 from docker.errors import APIError
 from docker.models.containers import Container as Running
 from msgspec import Struct
@@ -20,8 +19,6 @@ from testcontainers.core.container import DockerContainer
 IN_CONTAINERS: Final = os.environ.get("VSAY_TEST_CONTAINERS") == "1"
 
 END_SECONDS_MAX: Final = 20.0
-
-processes_of_this_machine = pytest.mark.skipif(IN_CONTAINERS, reason="about processes of this machine, not about containers")
 
 
 class Process(Protocol):
