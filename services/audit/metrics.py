@@ -5,7 +5,8 @@ from typing import Final
 from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from contracts.streams import Consumer
+from contracts.streams import AUDIT, Consumer
+from services.runtime.anchors import newest_anchor
 from services.runtime.metrics import Metrics
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -40,6 +41,10 @@ class AuditMetrics:
         )
         self.lag = Gauge("vsay_audit_lag_messages", "Messages of the stream that ClickHouse lacks.", ("stream",), registry=registry)
 
+        self.unanchored = Gauge(
+            "vsay_audit_unanchored_messages", "Stored messages of stream SESSIONS that no anchor is over yet.", registry=registry
+        )
+
     def of_stream(self, stream: str) -> StreamMetrics:
         """Those that a sink counts in."""
         return StreamMetrics(self, stream)
@@ -50,6 +55,7 @@ class AuditMetrics:
         async def read() -> bytes:
             for consumer in consumers:
                 self.lag.labels(stream=consumer.stream).set(await lag(jetstream, consumer))
+            self.unanchored.set(await unanchored(jetstream))
             return generate_latest(self._registry)
 
         return read
@@ -59,3 +65,11 @@ async def lag(jetstream: JetStreamContext, consumer: Consumer) -> int:
     """Messages that are not acknowledged yet: ClickHouse may lack them. Raises `nats.errors.Error`."""
     info = await jetstream.consumer_info(consumer.stream, consumer.durable)
     return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+
+async def unanchored(jetstream: JetStreamContext) -> int:
+    """How far stream SESSIONS is stored beyond what the newest anchor is over. Raises `nats.errors.Error`."""
+    anchor = await newest_anchor(jetstream)
+    info = await jetstream.consumer_info(AUDIT.stream, AUDIT.durable)
+    floor = info.ack_floor.stream_seq if info.ack_floor else 0
+    return max(floor - (anchor.last_stream_seq if anchor else 0), 0)

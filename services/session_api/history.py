@@ -155,7 +155,7 @@ class History:
         if before is not None:
             conditions.append(f"(at, id) < ({_MOMENT.format('before')}, {{before_id:String}})")
             values |= {"before": _microseconds(before[0]), "before_id": before[1]}
-        sql = f"{_ACCESS} WHERE {' AND '.join(conditions)} ORDER BY at DESC, id DESC LIMIT {{limit:UInt32}}"
+        sql = f"{_ACCESS} WHERE {' AND '.join(conditions)} {_NEWEST_ACCESS}"
         return [_access_record(row) for row in await self.rows(sql, values)]
 
     async def events(self, session_id: str, after_seq: int, up_to_seq: int = SEQ_MAX) -> AsyncIterator[Recorded]:
@@ -235,7 +235,8 @@ WHERE claimed_at IS NOT NULL"""
 
 _ACCESS: Final = """
 SELECT id, toUnixTimestamp64Micro(at), user_id, user_name, user_email, role, action, session_id, detail, ip_address, user_agent
-FROM access"""
+FROM access_entries"""
+_NEWEST_ACCESS: Final = "ORDER BY at DESC, id DESC LIMIT 1 BY at, id LIMIT {limit:UInt32}"
 
 _RECORDED_SEQ: Final = "SELECT uniqExact(seq) FROM events WHERE session_id = {session_id:String}"
 

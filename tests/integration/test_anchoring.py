@@ -1,0 +1,85 @@
+"""Anchors are made while replicas of `audit` come and go."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from nats.js import JetStreamContext
+from prometheus_client import CollectorRegistry
+
+from contracts.streams import ANCHORS, AUDIT
+from services.audit.anchoring import Anchorer
+from services.audit.clickhouse import Store
+from services.audit.metrics import AuditMetrics
+from services.audit.settings import AuditSettings
+from services.runtime.anchors import newest_anchor
+from services.runtime.clickhouse import ClickHouse as Connection
+from services.runtime.evidence import Evidence
+from tests.integration.processes import Service
+from tests.integration.stories import publish
+from tests.integration.test_verification import found, jetstream, settings, settle, sinking, store, story, until
+
+__all__ = ("jetstream", "settings", "store")  # fixtures
+
+
+@pytest.mark.timeout(300)
+async def test_replicas_that_are_killed_leave_one_chain_that_has_every_session(
+    settings: AuditSettings, jetstream: JetStreamContext, tmp_path: Path
+) -> None:
+    environment = {
+        "VSAY_NATS_URL": settings.nats_url,
+        "VSAY_CLICKHOUSE_URL": settings.clickhouse_url,
+        "VSAY_STREAM_BYTES_MAX": str(settings.stream_bytes_max),
+        "VSAY_SECRETS_DIR": settings.secrets_dir,
+        "VSAY_SIGNING_KEY": settings.signing_key,
+        "VSAY_ANCHOR_SECONDS": "0.1",
+    }
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    randomness = random.Random(seed)
+    replicas = [Service(tmp_path / f"audit-{number}", "audit", environment) for number in range(2)]
+    stories = {f"sess_{number}": story(f"sess_{number}", settings, outputs=randomness.randrange(8)) for number in range(60)}
+    try:
+        for replica in replicas:
+            await asyncio.to_thread(replica.start)
+        for number, told in enumerate(stories.values()):
+            await publish(jetstream, *told.events)
+            if number % 20 == 10:
+                await asyncio.to_thread(randomness.choice(replicas).restart, kill=True)
+        connection = Connection(settings)
+        evidence = Evidence(connection)
+        missing = set(stories)
+
+        async def has_all() -> bool:
+            heads = await evidence.heads_between("sess_", "sess_z")
+            missing.difference_update(
+                session_id
+                for session_id, known in heads.items()
+                if any(
+                    (head.seq, head.chain) == (len(stories[session_id].events), stories[session_id].events[-1].chain)
+                    for head in known
+                )
+            )
+            return not missing
+
+        await until(has_all)
+        await connection.close()
+        await settle(jetstream)
+    finally:
+        for replica in replicas:
+            replica.stop()
+    newest = await newest_anchor(jetstream)
+    assert newest
+    assert newest.number == (await jetstream.stream_info(ANCHORS.name)).state.messages
+    assert await found(settings, jetstream) == set()
+
+
+async def test_a_metric_says_how_much_is_not_anchored(settings: AuditSettings, jetstream: JetStreamContext, store: Store) -> None:
+    text = AuditMetrics(CollectorRegistry()).text(jetstream, AUDIT)
+    async with sinking(jetstream, store, settings):
+        await publish(jetstream, *story("sess_1", settings).events)
+        await settle(jetstream)
+        assert b"vsay_audit_unanchored_messages 8.0" in await text()
+        assert await Anchorer(jetstream, store, settings).anchor()
+        assert b"vsay_audit_unanchored_messages 0.0" in await text()
