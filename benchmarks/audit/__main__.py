@@ -22,6 +22,7 @@ from nats.js import JetStreamContext
 
 from benchmarks.audit import codecs
 from benchmarks.audit.history import MACHINES, ORG, USERS, sessions
+from benchmarks.terminal.measures import cpu_seconds
 from contracts import subjects, wire
 from contracts.api import LogType
 from contracts.streams import AUDIT, SESSIONS
@@ -45,22 +46,28 @@ SLOW_SECONDS = 5.0
 
 
 async def main(arguments: argparse.Namespace) -> None:
+    results: dict[str, Any] = {"machine": described(), "events": arguments.events, "streamed": arguments.streamed}
+    try:
+        await measured(arguments, results)
+        print(table(results))
+    finally:  # what was measured before it was cut off counts, too
+        if arguments.output:
+            Path(arguments.output).write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+async def measured(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory, ExitStack() as parts:
         place = Path(directory)
         server = parts.enter_context(NatsServer(place / "nats"))
         clickhouse = parts.enter_context(ClickHouse(place / "clickhouse"))
-        results: dict[str, Any] = {"machine": described(), "events": arguments.events, "streamed": arguments.streamed}
         settings = ClickHouseSettings(nats_url=server.url, clickhouse_url=clickhouse.url)
-        await streamed(arguments, settings, place, results)
+        await streamed(arguments, settings, place, {"nats-server": server.pid, "clickhouse": clickhouse.pid}, results)
         await filled(clickhouse, settings, arguments.events, results)
         sizes(clickhouse, results)
         await asked(clickhouse, settings, arguments.repeat, results)
         if arguments.codecs:
             results["codecs"] = codecs.measured(clickhouse)
             results["text_indexes"] = codecs.text_indexes(clickhouse)
-    print(table(results))
-    if arguments.output:
-        Path(arguments.output).write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
 def note(text: str) -> None:
@@ -79,8 +86,13 @@ def described() -> dict[str, Any]:
     }
 
 
-async def streamed(arguments: argparse.Namespace, settings: ClickHouseSettings, place: Path, results: dict[str, Any]) -> None:
-    """Fill the stream first, then let audit catch up: from its start until ClickHouse has everything."""
+async def streamed(
+    arguments: argparse.Namespace, settings: ClickHouseSettings, place: Path, processes: dict[str, int], results: dict[str, Any]
+) -> None:
+    """Fill the stream first, then let audit catch up: from when it is up until ClickHouse has everything.
+
+    Beside the time stands the CPU time of each process, which the load of the machine changes less.
+    """
     client = await nats.connect(settings.nats_url)
     jetstream = client.jetstream(publish_async_max_pending=PUBLISHED_AT_ONCE)
     await bus.declare(jetstream, StreamSettings(nats_url=settings.nats_url, stream_bytes_max=STREAM_BYTES_MAX))
@@ -92,12 +104,20 @@ async def streamed(arguments: argparse.Namespace, settings: ClickHouseSettings, 
     seconds = time.perf_counter() - began
     results["published"] = {"events": count, "bytes": size, "seconds": round(seconds, 1), "per_second": round(count / seconds)}
     note(f"published {results['published']}")
-    with Service(place / "audit", "audit", {"VSAY_NATS_URL": settings.nats_url, "VSAY_CLICKHOUSE_URL": settings.clickhouse_url}):
-        began = time.perf_counter()
+    environment = {"VSAY_NATS_URL": settings.nats_url, "VSAY_CLICKHOUSE_URL": settings.clickhouse_url}
+    with Service(place / "audit", "audit", environment) as audit:
+        processes = processes | {"audit": audit.pid}
+        began, cpu = time.perf_counter(), cpu_seconds(processes)
         while (await jetstream.consumer_info(SESSIONS.name, AUDIT.durable)).ack_floor.stream_seq < count:
             await asyncio.sleep(0.2)
         seconds = time.perf_counter() - began
-    results["ingested"] = {"events": count, "seconds": round(seconds, 1), "per_second": round(count / seconds)}
+        spent = {name: after - cpu[name] for name, after in cpu_seconds(processes).items()}
+    results["ingested"] = {
+        "events": count,
+        "seconds": round(seconds, 1),
+        "per_second": round(count / seconds),
+        "cpu_microseconds_per_event": {name: round(each / count * 1e6, 1) for name, each in spent.items()},
+    }
     note(f"ingested {results['ingested']}")
     await client.close()
 
