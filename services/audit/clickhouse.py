@@ -34,8 +34,8 @@ REFUSED_FOR_WHAT_IT_IS: Final = frozenset(
 """ClickHouse's codes that are about the rows themselves, as CANNOT_PARSE_TEXT, BAD_ARGUMENTS, TOO_LARGE_STRING_SIZE or
 VIOLATED_CONSTRAINT: trying again changes nothing. Everything else may pass."""
 
-KEPT_FOR: Final = ("events", "log_parts")
-"""Tables whose rows go when the retention is over: those that have what was on the screen."""
+KEPT_FOR: Final = ("events", "log_parts", "rebuilt_logs")
+"""Tables whose rows go when the retention is over, where they are: those that have what was on the screen."""
 
 _TTL: Final = re.compile(r" TTL (.+?)(?= SETTINGS |$)")
 _ERROR_CODE: Final = re.compile(r"Code: (\d+)\.|error code (\d+)")
@@ -169,16 +169,14 @@ class Store:
     async def _keep(self) -> None:
         """Make rows go as the retention says, if they do not already."""
         wanted = f"at + toIntervalDay({self._retention_days})" if self._retention_days else ""
-        for table in KEPT_FOR:
-            local = self.layout.local(table)
-            [(engine,)] = await self.query(
-                f"SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = '{local}'"
-            )
+        locals_ = ", ".join(f"'{self.layout.local(table)}'" for table in KEPT_FOR)
+        engines = f"SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND name IN ({locals_})"
+        for local, engine in await self.query(engines):
             found = _TTL.search(engine)
             if (found[1] if found else "") != wanted:
                 change = f"MODIFY TTL {wanted}" if wanted else "REMOVE TTL"
                 await self.command(f"ALTER TABLE {local}{self.layout.on_cluster} {change}")
-                log.info("retention of table %s: %s", table, f"{self._retention_days} days" if wanted else "for ever")
+                log.info("retention of table %s: %s", local, f"{self._retention_days} days" if wanted else "for ever")
 
     async def command(self, statement: str, *, use_database: bool = True) -> None:
         """Run a statement of DDL, or an `INSERT … SELECT`."""
