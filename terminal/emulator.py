@@ -29,11 +29,12 @@ _COLOUR: Final = re.compile(rb"\x1b\[[0-9;:]*m")
 
 
 class Screen(Struct, frozen=True):
-    """`data` draws the screen on a terminal of `cols` x `rows`."""
+    """`data` draws the screen on a terminal of `cols` x `rows`. `is_at_edge`: the cursor stands in the last column."""
 
     data: bytes
     cols: int
     rows: int
+    is_at_edge: bool = False
 
 
 class Emulator:
@@ -94,7 +95,9 @@ class Emulator:
 
     def screen(self) -> Screen:
         """The present screen."""
-        return Screen(drawing.draw(self._drawn(), self.cols, self.rows), self.cols, self.rows)
+        terminal = self._drawn()
+        is_at_edge = terminal.cursor_position()[0] >= self.cols - 1
+        return Screen(drawing.draw(terminal, self.cols, self.rows), self.cols, self.rows, is_at_edge)
 
     def text(self) -> str:
         """The present screen's rows as text, without blanks at their ends and without the blank rows at the end."""

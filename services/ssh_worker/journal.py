@@ -71,7 +71,7 @@ class Journal:
         seen = self._observer.shown(data, seq)
         self._observed_seq = seq
         await self._observed(seen)
-        if self._keyframes.is_due(len(data), self.state.cols, self.state.rows):
+        if self._keyframes.is_due(data, self.state.cols, self.state.rows):
             await self._keep_screen()
 
     async def typed(self, data: bytes) -> None:
@@ -106,9 +106,12 @@ class Journal:
             await self.recorder.stored(self.recorder.seq)
 
     async def _keep_screen(self) -> None:
-        screen = self.screen()
-        if len(screen.data) <= KEYFRAME_BYTES_MAX:
-            await self.happens(ScreenKept(screen.seq, screen.cols, screen.rows, screen.data))
+        drawn = self._observer.screen()
+        if drawn.is_at_edge:  # whether the next character begins a new line is not in the picture: after the next output, perhaps
+            return
+        self._keyframes.taken()
+        if len(drawn.data) <= KEYFRAME_BYTES_MAX:
+            await self.happens(ScreenKept(self._observed_seq, drawn.cols, drawn.rows, drawn.data))
 
     async def _observed(self, seen: list[terminal.Observation]) -> None:
         for observation in seen:
