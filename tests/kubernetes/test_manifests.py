@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import kubernetes_validate
@@ -351,6 +352,29 @@ def test_keda_finds_the_single_servers_of_the_cluster() -> None:
         assert int(port) in {each["port"] for each in service["spec"]["ports"]}
     assert service["spec"]["clusterIP"] == "None"
     assert named("production", "StatefulSet", "nats")["spec"]["serviceName"] == service["metadata"]["name"]
+
+
+def test_only_audit_may_write_to_clickhouse() -> None:
+    """The users that the manifests declare have what the Secrets and the containers name, and one of them writes."""
+    template = {
+        each["metadata"]["name"]: each["stringData"] for each in yaml.safe_load_all((ROOT / "secrets/template.yaml").read_text())
+    }
+    wanted = {template["vsay-clickhouse"][f"{who}-user"] for who in ("audit", "api")} | {"analyst"}
+    [chi] = of_kind("production", "ClickHouseInstallation")
+    users = chi["spec"]["configuration"]["users"]
+    assert {key.partition("/")[0] for key in users} == wanted
+    [config] = [each for each in of_kind("dev", "ConfigMap") if "users.xml" in each["data"]]
+    declared = ElementTree.fromstring(config["data"]["users.xml"]).find("users")
+    assert declared is not None
+    assert {each.tag for each in declared} == wanted | {"default"}
+    for user in wanted:
+        only_reads = user != "vsay_audit"
+        assert (users.get(f"{user}/grants/query") == "GRANT SELECT ON vsay.*") == only_reads
+        assert (declared.findtext(f"{user}/grants/query") == "GRANT SELECT ON vsay.*") == only_reads
+    for name, who in (("session-api", "api"), ("audit", "audit")):
+        [container] = named("dev", "Deployment", name)["spec"]["template"]["spec"]["containers"]
+        keys = [each["valueFrom"]["secretKeyRef"]["key"] for each in container["env"] if "CLICKHOUSE" in each["name"]]
+        assert keys == [f"{who}-user", f"{who}-password"]
 
 
 def test_the_schema_is_made_on_the_cluster_that_the_operator_makes() -> None:
