@@ -1,5 +1,6 @@
 """`python -m services.ssh_worker`"""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ async def main(settings: WorkerSettings) -> None:
     match sys.argv[1:]:
         case [argument, path] if argument == HEALTH_SOCKET:
             stop_with_parent()
-            await make_app(settings, Path(path)).run()
+            await make_app(settings, Path(path), obeys=(signal.SIGTERM,)).run()
         case _ if settings.worker_processes > 1:
             await run_several(settings)
         case _:

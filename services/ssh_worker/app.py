@@ -26,8 +26,11 @@ log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def make_app(settings: WorkerSettings, health_at: int | Path) -> FastStream:
-    """One worker process as an application; `run()` it. `health_at`: where it serves health and metrics, as for `health.serve`."""
+def make_app(settings: WorkerSettings, health_at: int | Path, *, obeys: tuple[signal.Signals, ...] = STOP_SIGNALS) -> FastStream:
+    """One worker process as an application; `run()` it. `health_at`: where it serves health and metrics, as for `health.serve`.
+
+    Of `STOP_SIGNALS` it `obeys` these, and ignores the others.
+    """
     name = worker_name(settings)
     broker = NatsBroker(logger=log, log_level=logging.DEBUG, **bus.connect_options(settings, f"ssh-worker {name}"))
     registry = metrics.registry()
@@ -51,7 +54,7 @@ def make_app(settings: WorkerSettings, health_at: int | Path) -> FastStream:
                 presence.changed()
 
             for number in STOP_SIGNALS:  # instead of FastStream's own, which are looked at ten times a second, and once
-                asyncio.get_running_loop().add_signal_handler(number, stop)
+                asyncio.get_running_loop().add_signal_handler(number, stop if number in obeys else _ignore)
             async with (
                 health.serve(health_at, {"nats": worker.ready}, metrics.of(registry)),
                 deletion_cost.kept(deletion_cost.own_pod(settings.pod_name, os.environ), lambda: worker.view().sessions),
@@ -59,15 +62,21 @@ def make_app(settings: WorkerSettings, health_at: int | Path) -> FastStream:
                 working = asyncio.create_task(worker.run())
                 working.add_done_callback(lambda _: app.exit())
                 announcing = asyncio.create_task(presence.keep())
-                yield
-                announcing.cancel()
-                await asyncio.gather(announcing, return_exceptions=True)
-                await working
+                try:
+                    yield
+                finally:  # FastStream throws in here what it met when it stopped
+                    announcing.cancel()
+                    await asyncio.gather(announcing, return_exceptions=True)
+                    await working
         finally:
             await bus.disconnect(nats)
 
     app = FastStream(broker, logger=log, lifespan=lifespan)
     return app
+
+
+def _ignore() -> None:
+    """Ctrl-C reaches every process of a terminal; one of several is told by its parent."""
 
 
 def worker_name(settings: WorkerSettings) -> str:

@@ -92,6 +92,21 @@ async def test_prune_removes_what_is_not_declared_with_the_tokens_of_its_users(d
         pytest.param(DirectoryFile((ACME,), (JOHN, JANE), (WEB,)), False, "usr_456: there is no organization org_other", id="user"),
         pytest.param(DirectoryFile((ACME,), (JOHN,), (FAR,)), False, "mch_far: there is no organization org_other", id="machine"),
         pytest.param(DirectoryFile((ACME,), (JOHN, JOHN)), False, "usr_123 is declared twice", id="twice"),
+        pytest.param(
+            DirectoryFile((ACME,), (JOHN,), (replace(WEB, jump="mch_db"),)), False, "there is no machine mch_db", id="no jump host"
+        ),
+        pytest.param(
+            DirectoryFile((ACME,), (JOHN,), (replace(WEB, jump="mch_db"), replace(DB, jump="mch_web"))),
+            False,
+            "a circle",
+            id="circle",
+        ),
+        pytest.param(
+            DirectoryFile((ACME, OTHER), (JOHN,), (replace(WEB, jump="mch_far"), FAR)),
+            False,
+            "in its organization",
+            id="jump abroad",
+        ),
         pytest.param(DirectoryFile((), (JOHN,)), True, "usr_123: there is no organization org_acme", id="pruned organization"),
     ],
 )

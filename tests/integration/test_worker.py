@@ -8,16 +8,23 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from contracts import subjects
+from contracts.commands import OpenSession
 from contracts.directory import Machine
+from contracts.events import Person
+from contracts.streams import COMMANDS
 from tests.integration.installation import Installation, installation
 from tests.integration.openssh import needs_openssh
 from tests.integration.processes import Client, Service, Terminal
+from tests.integration.proxy import proxy_to
 from tests.integration.test_session import verify
 
 pytestmark = [needs_openssh, pytest.mark.timeout(300)]
@@ -183,6 +190,58 @@ async def test_a_drain_lets_sessions_go_on_tells_their_viewers_and_is_hurried_by
         return [each["name"] for each in (await admin.data("GET", "/v1/workers"))["workers"]] == ["second"]
 
     await eventually(gone)
+
+
+async def test_terminating_hangs_up_even_on_a_machine_that_does_not_answer_any_more(parts: Installation) -> None:
+    async with proxy_to(parts.openssh.port) as network:
+        tokens = await parts.declare(parts.machine(), parts.machine("mch_stuck", port=network.port))
+        parts.start("ssh_worker")
+        client = parts.client(parts.start("session_api"), tokens["usr_123"])
+        sign = parts.directory / "hung-up"
+        tickets = [await client.open(id_) for id_ in ("mch_456", "mch_stuck")]
+        async with client.terminal(tickets[0]) as plain, client.terminal(tickets[1]) as stuck:
+            await ready(stuck)
+            await plain.type(f"trap 'touch {sign}; exit' HUP; echo re''ady\n")
+            await plain.shows("ready")
+            network.freeze()
+            for ticket, terminal in zip(tickets, (plain, stuck), strict=True):
+                assert await client.call("DELETE", f"/v1/sessions/{ticket['session_id']}") == (
+                    200,
+                    {"success": True, "message": "Session terminated successfully"},
+                )
+                assert (await terminal.until("disconnect"))["reason"] == "terminated"
+            await eventually(lambda: asyncio.sleep(0, sign.exists()))
+    for ticket in tickets:
+        verify(await parts.record(ticket["session_id"]))
+
+
+async def test_a_request_that_is_too_old_when_it_is_claimed_is_not_carried_out(parts: Installation) -> None:
+    await parts.declare()
+    command = OpenSession(
+        session_id="sess_old",
+        org_id="org_acme",
+        user=Person("usr_123", "John Doe", "john@example.com"),
+        machine=parts.machine(),
+        cols=80,
+        rows=24,
+        ip_address="",
+        user_agent="",
+        requested_at=datetime.now(UTC) - timedelta(hours=1),
+    )
+    async with parts.jetstream() as jetstream:
+        await jetstream.publish(subjects.OPEN_SESSION, msgspec.msgpack.encode(command))
+        await jetstream.publish(subjects.OPEN_SESSION, b"no command at all")
+    parts.start("ssh_worker")
+
+    async def empty() -> bool:
+        async with parts.jetstream() as jetstream:
+            return (await jetstream.stream_info(COMMANDS.name)).state.messages == 0
+
+    await eventually(empty)
+    record = await parts.record("sess_old")
+    verify(record)
+    assert [each.type for each in record] == ["claimed", "ended"]
+    assert record[-1].event().code == "no_capacity"
 
 
 async def test_only_admins_see_the_workers(parts: Installation) -> None:
