@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from contracts.ids import Cells, DisplayName, MachineId, Seq, UserId, Utc, ViewerId
+from contracts.ids import Cells, DisplayName, Environment, MachineId, Seq, UserId, Utc, ViewerId
 
 
 class Role(StrEnum):
@@ -85,6 +85,8 @@ class SessionClaimed(Event, frozen=True, tag="claimed"):
     user_agent: str
     requested_at: Utc
     worker: str
+    environment: Environment = {}
+    """What the client asked to be set in the shell's environment."""
 
 
 class SessionStarted(Event, frozen=True, tag="started"):

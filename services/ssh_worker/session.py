@@ -269,6 +269,7 @@ def _claimed(command: OpenSession, worker: str) -> SessionClaimed:
         user_agent=command.user_agent,
         requested_at=command.requested_at,
         worker=worker,
+        environment=command.environment,
     )
 
 

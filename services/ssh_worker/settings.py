@@ -12,7 +12,10 @@ from services.runtime.settings import SecretsDir, SigningKeyName, StreamSettings
 class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
     """`ssh-worker`."""
 
-    worker_name: Annotated[str, Meta(description="Name of this worker in the record; empty: host name and process id.")] = ""
+    worker_name: Annotated[
+        str,
+        Meta(description="Name of this worker in the record; empty: host name and process id.", pattern=r"^[A-Za-z0-9._-]{0,100}$"),
+    ] = ""
     worker_places: Annotated[
         int, Meta(description="How many sessions this worker carries at once, in all its processes.", ge=1, le=10_000)
     ] = 100

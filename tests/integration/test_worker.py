@@ -201,7 +201,7 @@ async def test_terminating_hangs_up_even_on_a_machine_that_does_not_answer_any_m
         tickets = [await client.open(id_) for id_ in ("mch_456", "mch_stuck")]
         async with client.terminal(tickets[0]) as plain, client.terminal(tickets[1]) as stuck:
             await ready(stuck)
-            await plain.type(f"trap 'touch {sign}; exit' HUP; echo re''ady\n")
+            await plain.type(f"trap 'touch {sign}; exit' HUP; echo re''ady; while :; do sleep 0.1; done\n")
             await plain.shows("ready")
             network.freeze()
             for ticket, terminal in zip(tickets, (plain, stuck), strict=True):
@@ -364,7 +364,9 @@ async def test_the_way_leads_through_the_declared_jump_host_with_the_clients_env
         await terminal.type("echo $LC_TIME; exit\n")
         await terminal.shows("marked")
         await terminal.until("disconnect")
-    started = next(each.event() for each in await parts.record(ticket["session_id"]) if each.type == "started")
+    record = await parts.record(ticket["session_id"])
+    assert record[0].event().environment == {"LC_TIME": "marked"}
+    started = next(each.event() for each in record if each.type == "started")
     assert started.jumps == ("mch_jump",)
     status, answer = await client.call("POST", "/v1/sessions", body | {"environment": {"LD_PRELOAD": "x"}})
     assert (status, answer["error"]["code"], list(answer["error"]["fields"])) == (

@@ -218,8 +218,8 @@ def elapsed_ms(began: float) -> int:
 
 
 def said(error: Exception) -> str:
-    """What an error says, bounded."""
-    return str(error)[:200] or type(error).__name__
+    """What an error says, which a machine may have written: bounded, on one line and without control characters."""
+    return "".join(each if each.isprintable() else " " for each in str(error)[:200]) or type(error).__name__
 
 
 def _why(error: Exception, *, is_login: bool) -> tuple[ConnectError, str]:
