@@ -18,6 +18,9 @@ from tests.integration.servers import Server
 
 WAIT_SECONDS_MAX = 60.0
 
+CLOSE_SECONDS = 0.5
+"""For the goodbye of a WebSocket. When much is on its way that nobody reads any more, none comes back."""
+
 
 class Service(Server):
     """`python -m services.<name>` with settings as environment variables."""
@@ -86,7 +89,7 @@ class Client:
     async def terminal(self, ticket: Mapping[str, str], **auth: object) -> AsyncIterator["Terminal"]:
         """The session's WebSocket, authenticated."""
         url = f"{self.url.replace('http', 'ws', 1)}/v1/sessions/{ticket['session_id']}/ws"
-        async with connect(url, max_size=None, compression=None) as socket:
+        async with connect(url, max_size=None, compression=None, close_timeout=CLOSE_SECONDS) as socket:
             terminal = Terminal(socket)
             await terminal.send("auth", token=ticket["token"], **auth)
             yield terminal
