@@ -22,11 +22,13 @@ from nats.js.errors import BadRequestError, NotFoundError
 
 from contracts import anchors, subjects, wire
 from contracts.anchors import GENESIS, LEAVES_MAX, Anchor, Leaf
+from contracts.proof import Verdict
 from contracts.streams import ANCHORS, AUDIT, AUDIT_ANCHORS, SESSIONS
 from services.audit.clickhouse import Store, StoreUnavailableError
 from services.audit.settings import AuditSettings
 from services.runtime import signing
 from services.runtime.anchors import newest_anchor
+from services.runtime.signing import PublicKeys, SigningKeyError
 
 log = logging.getLogger(__name__)
 
@@ -65,19 +67,19 @@ class Anchorer:
                     # What was stored meanwhile waits for the next time, but what one anchor could not hold does not.
                     while (made := await self.anchor()) and len(made.leaves) >= self._leaves_max:
                         log.info("anchor %d is full, another follows", made.number)
-            except (NatsError, TimeoutError, StoreUnavailableError) as error:
+            except (NatsError, TimeoutError, StoreUnavailableError, SigningKeyError) as error:
                 log.warning("no anchor was made: %s: %s", type(error).__name__, error)
 
     async def anchor(self) -> Anchor | None:
         """Make the next anchor; None when there is nothing new to anchor, or another replica was faster."""
         place = (await self._jetstream.stream_info(ANCHORS.name)).state.last_seq
-        last = await newest_anchor(self._jetstream)
-        if last is None:
+        streamed = await newest_anchor(self._jetstream)
+        if streamed is None:
             moved = await self._jetstream.consumer_info(ANCHORS.name, AUDIT_ANCHORS.durable)
             if moved.num_pending or moved.num_ack_pending:
                 return None  # something that is no anchor hides the newest one, until ClickHouse has it
-            last = await self._store.newest_anchor()
-        first, end = await self._range(last)
+        last = await self._stored_after(streamed) or streamed
+        first, end = await self._range(streamed)
         heads, end = await self._heads(first, end) if first <= end else ({}, end)
         leaves = [leaf for _, head in sorted(heads.items()) if (leaf := await self._leaf(head))]
         if not leaves:
@@ -96,13 +98,25 @@ class Anchorer:
         log.info("anchor %d: %d sessions", anchor.number, len(leaves))
         return anchor
 
+    async def _stored_after(self, streamed: Anchor | None) -> Anchor | None:
+        """ClickHouse has later anchors than the stream when that was lost, or restored: their numbers are not given twice."""
+        stored = await self._store.newest_anchor()
+        if stored is None or stored.number <= (streamed.number if streamed else 0):
+            return None
+        if self._settings.signing_key:
+            known = await PublicKeys.load(self._jetstream)
+            if known.verdict(stored.key_id, stored.statement(), stored.signature) is not Verdict.GOOD:
+                log.error("anchor %d in ClickHouse is not signed with a known key, and not continued", stored.number)
+                return None
+        return stored
+
     async def _is_due(self) -> bool:
         """Whether no other replica has made one just now."""
         last = await newest_anchor(self._jetstream)
         return last is None or _now_us() - last.at >= self._settings.anchor_seconds * 500_000
 
     async def _range(self, last: Anchor | None) -> tuple[int, int]:
-        """The part of the stream that is stored and not anchored yet; it is empty when the first is after the second."""
+        """The part of the stream that is stored and that its own anchor `last` is not over; it may be empty."""
         consumer = await self._jetstream.consumer_info(SESSIONS.name, AUDIT.durable)
         state = (await self._jetstream.stream_info(SESSIONS.name)).state
         floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0

@@ -51,7 +51,7 @@ def make_app(settings: AuditSettings) -> FastStream:
                 if settings.anchor_seconds:
                     housekeeping.append(asyncio.create_task(Anchorer(jetstream, store, settings).run()))
                 moving = [asyncio.create_task(sink.run()) for sink in sinks]
-                for task in moving:
+                for task in (*moving, *housekeeping):
                     task.add_done_callback(lambda _: app.exit())  # when it ends before it is told to, something is wrong
                 yield
                 for task in housekeeping:

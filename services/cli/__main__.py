@@ -129,6 +129,9 @@ def _keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     group.add_parser("list", help="list the public keys").set_defaults(command="keys_list")
     export = group.add_parser("export", help="print the public keys as JSON", description="Print the public keys as JSON.")
     export.set_defaults(command="keys_export")
+    import_ = group.add_parser("import", help="register public keys again", description="Register public keys that were exported.")
+    import_.add_argument("file", type=Path, metavar="FILE")
+    import_.set_defaults(command="keys_import")
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ COMMANDS: Final[dict[str, Callable[[argparse.Namespace], Coroutine[None, None, N
     "keys_rotate": keys.create,
     "keys_list": keys.list_,
     "keys_export": keys.export,
+    "keys_import": keys.import_,
 }
 
 

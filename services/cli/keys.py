@@ -5,9 +5,11 @@ import re
 import sys
 from pathlib import Path
 
+import msgspec
+
 from contracts import keys
 from contracts.ids import NAME_PATTERN
-from services.cli.connection import connected, settings_of
+from services.cli.connection import FailedError, connected, settings_of
 from services.runtime import signing
 from services.runtime.settings import SecretsDir, SigningKeyName, StreamSettings
 
@@ -41,6 +43,21 @@ async def list_(_: argparse.Namespace) -> None:
     for key in known:
         name = in_use.get(key.id)
         print(f"{key.id} {key.created_at:%Y-%m-%dT%H:%M:%SZ}" + (f" signs as {name}" if name else ""))
+
+
+async def import_(arguments: argparse.Namespace) -> None:
+    """`vsay keys import FILE`"""
+    try:
+        exported = keys.decode(arguments.file.read_bytes())
+    except OSError as error:
+        raise FailedError(f"{arguments.file}: {error.strerror or type(error).__name__}") from error
+    except msgspec.MsgspecError as error:
+        raise FailedError(f"{arguments.file}: not what `vsay keys export` writes: {error}") from error
+    if foreign := [key.id for key in exported if key.id != keys.id_of(key.public_key)]:
+        raise FailedError(f"{arguments.file}: {foreign[0]} is not the id of its key")
+    async with connected(settings_of(KeysSettings)) as jetstream:
+        for key in exported:
+            print(f"{key.id} {'registered' if await signing.register_public(jetstream, key) else 'known'}")
 
 
 async def export(_: argparse.Namespace) -> None:

@@ -124,12 +124,17 @@ async def create(jetstream: JetStreamContext, secrets_dir: Path, name: str, *, r
 
 async def register(jetstream: JetStreamContext, signer: Signer) -> None:
     """See that verifiers find the public key. Raises `nats.errors.Error`."""
-    public_key = PublicKey(signer.key_id, signer.public_key, datetime.now(UTC))
+    await register_public(jetstream, PublicKey(signer.key_id, signer.public_key, datetime.now(UTC)))
+
+
+async def register_public(jetstream: JetStreamContext, key: PublicKey) -> bool:
+    """The same of a public key alone; False when it was known already, as of whatever time. Raises `nats.errors.Error`."""
     try:
-        await (await bus.bucket(jetstream, SIGNING_KEYS)).create(signer.key_id, msgspec.json.encode(public_key))
+        await (await bus.bucket(jetstream, SIGNING_KEYS)).create(key.id, msgspec.json.encode(key))
     except KeyWrongLastSequenceError:
-        return
-    log.info("signing key %s is registered", signer.key_id)
+        return False
+    log.info("signing key %s is registered", key.id)
+    return True
 
 
 async def registered(jetstream: JetStreamContext) -> list[PublicKey]:

@@ -5,18 +5,22 @@ import random
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
+from contracts import anchors, subjects
 from contracts.streams import ANCHORS, AUDIT
 from services.audit.anchoring import Anchorer
 from services.audit.clickhouse import Store
 from services.audit.metrics import AuditMetrics
 from services.audit.settings import AuditSettings
+from services.runtime import bus
 from services.runtime.anchors import newest_anchor
 from services.runtime.clickhouse import ClickHouse as Connection
 from services.runtime.evidence import Evidence
 from tests.integration.processes import Service
+from tests.integration.servers import ClickHouse
 from tests.integration.stories import publish
 from tests.integration.test_verification import found, jetstream, settings, settle, sinking, store, story, until
 
@@ -83,3 +87,33 @@ async def test_a_metric_says_how_much_is_not_anchored(settings: AuditSettings, j
         assert b"vsay_audit_unanchored_messages 8.0" in await text()
         assert await Anchorer(jetstream, store, settings).anchor()
         assert b"vsay_audit_unanchored_messages 0.0" in await text()
+
+
+async def test_anchors_go_on_after_those_of_clickhouse_when_the_stream_was_restored(
+    settings: AuditSettings, jetstream: JetStreamContext, store: Store, clickhouse: ClickHouse
+) -> None:
+    made = []
+    async with sinking(jetstream, store, settings):
+        for number in range(1, 4):
+            await publish(jetstream, *story(f"sess_{number}", settings, outputs=number).events)
+            await settle(jetstream)
+            made.append(await Anchorer(jetstream, store, settings).anchor())
+        await settle(jetstream)
+    assert made[0]
+    await jetstream.delete_stream(ANCHORS.name)
+    await bus.declare(jetstream, settings)
+    await jetstream.publish(subjects.ANCHORS, anchors.encode(made[0]), stream=ANCHORS.name)
+
+    forged = replace(made[0], number=99)
+    await store.insert_anchors([forged])
+    async with sinking(jetstream, store, settings):
+        assert await Anchorer(jetstream, store, settings)._stored_after(made[0]) is None, "its signature is not good"
+        await asyncio.to_thread(clickhouse.query, "ALTER TABLE vsay.anchors DELETE WHERE number = 99 SETTINGS mutations_sync = 2")
+        await publish(jetstream, *story("sess_4", settings).events)
+        await settle(jetstream)
+        fourth = await Anchorer(jetstream, store, settings).anchor()
+        assert fourth
+        assert fourth.number == 4
+        assert [leaf.session_id for leaf in fourth.leaves] == ["sess_2", "sess_3", "sess_4"], "all since the anchor of the stream"
+        await settle(jetstream)
+    assert await found(settings, jetstream) == set()

@@ -170,6 +170,19 @@ async def test_signing_keys_are_made_rotated_and_listed(nats_url: str, tmp_path:
     exported = keys.decode(out.encode())
     assert [key.id for key in exported] == [first, second]
     assert [keys.id_of(key.public_key) for key in exported] == [first, second]
+
+    nats = await bus.connect(NatsSettings(nats_url=nats_url), "test")
+    await (await nats.jetstream().key_value("signing_keys")).purge(first)
+    await nats.close()
+    file = tmp_path / "keys.json"
+    file.write_text(out)
+    status, out, _ = await vsay("keys", "import", str(file), nats_url=nats_url, home=tmp_path)
+    assert (status, out.splitlines()) == (0, [f"{first} registered", f"{second} known"])
+    assert keys.decode((await vsay("keys", "export", nats_url=nats_url, home=tmp_path))[1].encode()) == exported
+    file.write_text(file.read_text().replace(first, f"key_{'0' * 32}"))
+    status, _, err = await vsay("keys", "import", str(file), nats_url=nats_url, home=tmp_path)
+    assert (status, err.endswith("is not the id of its key\n")) == (1, True)
+
     status, _, err = await vsay("keys", "create", "../other", nats_url=nats_url, home=tmp_path)
     assert (status, err) == (1, "vsay: '../other' cannot be the name of a key\n")
 
