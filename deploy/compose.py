@@ -58,12 +58,17 @@ def main() -> None:
     home = Path(os.environ.get("VSAY_HOME", ".vsay")).absolute() / "compose"
     if not (home / "directory.toml").exists():
         make(home)
-    environment = {"VSAY_COMPOSE_HOME": str(home)} | _read(home / "passwords.env") | _read(IMAGES) | os.environ
+    environment = (
+        {"VSAY_COMPOSE_HOME": str(home), "COMPOSE_PROJECT_NAME": "vsay"}
+        | _read(home / "passwords.env")
+        | _read(IMAGES)
+        | os.environ
+    )
     files = ["--file", str(HERE / "compose.yaml")]
     if environment.get("VSAY_IMAGE_CLICKHOUSE_KIND") == "embedded":
         files += ["--file", str(HERE / "compose.embedded.yaml")]
     program = _program()
-    os.execvpe(program[0], [*program, "--project-name", "vsay", *files, *sys.argv[1:]], environment)  # noqa: S606  # without a shell
+    os.execvpe(program[0], [*program, *files, *sys.argv[1:]], environment)  # noqa: S606  # without a shell
 
 
 def make(home: Path) -> None:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from faststream import FastStream
-from faststream.nats import NatsBroker
 
 from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS
 from services.audit.anchoring import Anchorer
@@ -17,6 +16,7 @@ from services.audit.metrics import AuditMetrics, lag
 from services.audit.settings import AuditSettings
 from services.audit.sink import KINDS, Sink
 from services.runtime import bus, health, metrics, signing
+from services.runtime.broker import make_broker
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def make_app(settings: AuditSettings) -> FastStream:
     `Sink` fetches from the stream itself. A batch subscriber of FastStream 0.7 drops what it has gathered when nats-py raises
     the builtin TimeoutError, and these events would come again only after `ack_wait`, a minute later.
     """
-    broker = NatsBroker(logger=log, log_level=logging.DEBUG, **bus.connect_options(settings, "audit"))
+    broker = make_broker(settings, "audit", log)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:

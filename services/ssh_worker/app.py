@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from faststream import FastStream
-from faststream.nats import NatsBroker
 
 from contracts.streams import HOST_KEYS, LIVE, WORKERS
 from services.runtime import bus, health, metrics, signing
+from services.runtime.broker import make_broker
 from services.ssh_worker import deletion_cost
 from services.ssh_worker.metrics import WorkerMetrics
 from services.ssh_worker.owner import Bus
@@ -32,7 +32,7 @@ def make_app(settings: WorkerSettings, health_at: int | Path, *, obeys: tuple[si
     Of `STOP_SIGNALS` it `obeys` these, and ignores the others.
     """
     name = worker_name(settings)
-    broker = NatsBroker(logger=log, log_level=logging.DEBUG, **bus.connect_options(settings, f"ssh-worker {name}"))
+    broker = make_broker(settings, f"ssh-worker {name}", log)
     registry = metrics.registry()
     worker_metrics = WorkerMetrics(registry)
 
