@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Final
 
 import msgspec
@@ -18,6 +17,7 @@ from contracts.commands import OpenSession
 from contracts.events import EndReason
 from contracts.streams import SSH_WORKERS
 from contracts.workers import WorkerView
+from services.runtime.version import VERSION
 from services.ssh_worker.lease import Lease
 from services.ssh_worker.metrics import WorkerMetrics
 from services.ssh_worker.owner import Bus, Owner
@@ -66,7 +66,7 @@ class Worker:
             places=self._settings.worker_places,
             sessions=len(self._owners),
             draining=self._told.is_set(),
-            version=version("vsay"),
+            version=VERSION,
             started_at=self._started_at,
         )
 
