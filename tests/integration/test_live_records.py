@@ -58,8 +58,12 @@ async def test_a_flood_has_keyframes_and_its_recording_is_what_was_shown(install
     async with john.terminal(ticket) as terminal:
         await terminal.type("PS1='> '; echo 日本 re''ady\n")
         shown = await output_until(terminal, "日本 ready")
+        ready_seq = terminal.seq
         await terminal.type(f"seq 1 {last}; printf '\\033[1;31mfini''shed\\033[0m'\n")
-        shown += await output_until(terminal, "finished")
+        flood = await output_until(terminal, "finished")
+        async with john.terminal(ticket, resume_from=ready_seq) as again:
+            assert await output_until(again, "finished") == flood, "keyframes are shown to nobody"
+        shown += flood
         await terminal.send("resize", cols=90, rows=20)
         await terminal.until("resized")
         await terminal.type("\necho af''ter\n")

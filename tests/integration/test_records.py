@@ -277,6 +277,8 @@ async def test_a_screen_begins_at_the_last_keyframe_before_it(reader: Reader, id
     _, headers, body = await reader.get(path)
     assert (headers["screen-size"], body) == ("30x6", b"drawn from the last again\n"), "the resize that it may lack is made up for"
     assert output(story) == await reader.body(f"/v1/sessions/{id_}/recording", format="raw"), "keyframes are in no recording"
+    counted = await asyncio.to_thread(reader.clickhouse.query, f"SELECT output_bytes FROM vsay.sessions WHERE session_id = '{id_}'")
+    assert int(counted) == len(output(story)), "and in no count"
 
 
 # Logs and search.
