@@ -1,5 +1,6 @@
 """The log in the making: holds a command until it is whole, and tells what it printed and when that ended."""
 
+import re
 import shlex
 from collections import deque
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from terminal.lines import Entered
+from terminal.masking import MASKED
 from terminal.observations import CommandEntered, CommandFinished, Observation, TextShown
 from terminal.text import FISH_SIGN, FULL_SCREEN, Collector
 
@@ -17,8 +19,11 @@ AHEAD_LINES_MAX: Final = 64
 COMMAND_CHARS_MAX: Final = 64 * 1024
 """Of one command's text; what is longer is cut, and says so."""
 
-MASKED: Final = "[masked]"
-"""What stands in a command in place of a secret."""
+KEY_LINES_MAX: Final = 200
+"""Of a private key that is given line by line."""
+
+_KEY_BEGINS: Final = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----")
+_KEY_ENDS: Final = "-----END"
 
 _WRAPPERS: Final = frozenset({"sudo", "doas", "env", "time", "nohup", "exec", "command", "nice", "builtin", "stdbuf", "ionice"})
 
@@ -37,6 +42,8 @@ class Commands:
         self._ahead: deque[Entered] = deque()
         self._running = ""
         self._is_fish = False
+        self._key_lines = 0
+        """How many more lines may belong to a private key that was begun."""
         self._text_from_seq = 1
         self._parts = 0
         self._is_open = False
@@ -172,13 +179,21 @@ class Commands:
 
     def _entered(self, entered: Entered, seq: int) -> CommandEntered:
         self.total += 1
-        text = MASKED if entered.is_secret else self._mask(entered.text)
+        text = self._without_secrets(entered)
         is_masked = text != entered.text
         if len(text) > COMMAND_CHARS_MAX:
             text = f"{text[:COMMAND_CHARS_MAX]}[… cut]"
         return CommandEntered(
             self.total, text, entered.confidence, entered.started_seq, seq, entered.context, self.cwd, masked=is_masked
         )
+
+    def _without_secrets(self, entered: Entered) -> str:
+        if self._key_lines:
+            self._key_lines = 0 if _KEY_ENDS in entered.text else self._key_lines - 1
+            return MASKED
+        if (begins := _KEY_BEGINS.search(entered.text)) and _KEY_ENDS not in entered.text[begins.end() :]:
+            self._key_lines = KEY_LINES_MAX
+        return MASKED if entered.is_secret else self._mask(entered.text)
 
     def _text(self, seq: int, *, all_of_it: bool) -> list[Observation]:
         text, omitted = self._collector.take(all_of_it=all_of_it)
