@@ -130,12 +130,12 @@ class InputEchoed(Event, frozen=True, tag="input"):
 
     A masked event carries neither the bytes nor their number. `bytes_total` counts recorded input only, for the same reason.
     `typed_after` says when `data` was typed, which is before it was seen to be shown: pairs, in order, of an output event and
-    how many of the bytes were typed after it.
+    how many of the bytes were typed after it; of a masked line only after which event its Enter was typed, with 0.
     """
 
     bytes_total: Annotated[int, Meta(ge=0)]
     masked: bool = False
-    typed_after: tuple[tuple[Seq, Annotated[int, Meta(ge=1)]], ...] = ()
+    typed_after: tuple[tuple[Seq, Annotated[int, Meta(ge=0)]], ...] = ()
 
 
 class TerminalResized(Event, frozen=True, tag="resized"):

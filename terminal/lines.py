@@ -36,6 +36,9 @@ PIECES_MAX: Final = 512
 
 END_OF_INPUT: Final = b"\x04"
 
+UNKNOWN: Final = "\ufdd0\ufdd0\ufdd0\r"
+"""In place of keys that were not kept: characters that Unicode has set aside, so that no screen shows them."""
+
 
 class Entry(Struct):
     """A line that is being typed: its keys so far, and the screen's line before them when that was a prompt."""
@@ -74,6 +77,8 @@ class Seen(Struct, frozen=True):
     echoed: bytes = b""
     typed_after: tuple[tuple[int, int], ...] = ()
     masked: bool = False
+    entered_after: int | None = None
+    """With `masked`: after which output event Enter was typed."""
     entered: Entered | None = None
     finished: bool = False
     """The screen's line is done: it was a prompt and what was typed at it."""
@@ -128,6 +133,10 @@ class Lines:
             self._pasting = pasting
             seen += self._press(keys, line, seq, is_end=is_end)
         return seen
+
+    def unseen(self, line: str, seq: int) -> None:
+        """A line was typed that was not shown; what it was is not known any more."""
+        self.typed(UNKNOWN.encode(), line, seq)
 
     def output_came(self) -> None:
         """The machine sent something, so what it shows of the keys so far may have come."""
@@ -254,7 +263,7 @@ class Lines:
         self._bytes -= len(entry.keys)
         keys = without_end(bytes(entry.keys))
         is_shown = not printable_runs(keys) or could_show(keys, text) or _is_part(entry, text)
-        return self._echoed(entry) if is_shown else Seen(masked=True)
+        return self._echoed(entry) if is_shown else _masked(entry)
 
     def _accept(self, entry: Entry, text: str, line: str) -> Seen:
         self._bytes -= len(entry.keys)
@@ -280,7 +289,7 @@ class Lines:
         self._bytes -= len(entry.keys)
         self.enters = max(self.enters - entry.is_entered, 0)
         if printable_runs(bytes(entry.keys[entry.told :])):
-            return Seen(masked=True)
+            return _masked(entry)
         return self._echoed(entry)
 
 
@@ -373,6 +382,10 @@ def _is_shown(entry: Entry, line: str) -> bool:
 def _is_unshown(entry: Entry, line: str) -> bool:
     """Whether the line of `entry` is finished and shows nothing of it, as after a password."""
     return entry.prompt is not None and line.rstrip() == entry.prompt.rstrip() and bool(printable_runs(bytes(entry.keys)))
+
+
+def _masked(entry: Entry) -> Seen:
+    return Seen(masked=True, entered_after=entry.pieces[-1][1] if entry.is_entered else None)
 
 
 def _typed_after(entry: Entry) -> tuple[tuple[int, int], ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from inspect import isclass
-from typing import Final
+from typing import Any, Final
 
 MASKED: Final = "[masked]"
 """What stands in a command in place of a secret."""
@@ -20,15 +20,17 @@ TOKEN_DETECTORS: Final = (
 )
 """Modules of `detect_secrets.plugins`: those that know a format, not those that guess by entropy or by the word before."""
 
-_WORDS: Final = r"(?:password|passwd|passphrase|passcode|pass|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credentials?)"
-_NO_SECRET: Final = r"(?![-_](?:file|stdin|path|env|type|command|store|policy|length|prompt|from|id)\b)"
+_WORDS: Final = (
+    r"(?:password|passwd|passphrase|passcode|pass|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credentials?)"
+)
+_NOT_ITSELF: Final = r"(?![-_](?:file|stdin|path|env|type|command|store|policy|length|prompt|from|id)\b)"
 _VALUE: Final = r"""(?P<secret>"(?!\$)[^"]+"|'[^']+'|(?![-$"'\s])[^\s"'&|;<>()]+)"""
 _ELSEWHERE: Final = r"[^|;&\n]{0,200}?\s"
 
 RULES: Final = (
-    rf"(?<![\w-])--?(?:[a-z0-9]+[-_]){{0,4}}{_WORDS}(?:[-_][a-z0-9]+){{0,2}}{_NO_SECRET}(?<!-stdin)(?<!-file)(?:=|\s+){_VALUE}",
+    rf"(?<![\w-])--?(?:[a-z0-9]+[-_]){{0,4}}{_WORDS}(?:[-_][a-z0-9]+){{0,2}}{_NOT_ITSELF}(?<!-stdin)(?<!-file)(?:=|\s+){_VALUE}",
     rf"(?<![\w-])(?:[a-z0-9]{{1,40}}_){{0,6}}[a-z0-9]{{0,40}}{_WORDS}(?:_(?!file|path|id)[a-z0-9]{{1,40}}){{0,4}}=(?!=){_VALUE}",
-    r"\b(?:proxy-)?authorization\s*[:=]\s*(?:(?:basic|bearer|token|digest|negotiate|apikey)\s+)?(?P<secret>[^\s'\"$][^\s'\"]*)",
+    r"\b(?:proxy-)?authorization\s*[:=]\s*(?:(?:basic|bearer|token|digest|negotiate|apikey)\s+)?(?P<secret>(?!(?:basic|bearer|token|digest|negotiate|apikey)\s)[^\s'\"$][^\s'\"]*)",
     r"\bbearer\s+(?P<secret>[\w.~+/=-]{8,})",
     r"\bx-[a-z-]{0,40}(?:key|token|secret|auth)[a-z-]{0,40}\s*:\s*(?P<secret>[^\s'\"$][^\s'\"]*)",
     r"\bcookie\s*:\s*(?P<secret>[^'\"\n]+)",
@@ -68,11 +70,12 @@ class Masking:
 def _rules() -> tuple[re.Pattern[str], ...]:
     """The rules above, and those of detect-secrets, which takes half a second to load and is needed only here."""
     rules = [re.compile(rule, re.IGNORECASE | re.DOTALL) for rule in RULES]
-    base = import_module("detect_secrets.plugins.base").RegexBasedDetector
+    base: Any = import_module("detect_secrets.plugins.base").RegexBasedDetector
     for name in TOKEN_DETECTORS:
-        module = import_module(f"detect_secrets.plugins.{name}")
-        for kind in vars(module).values():
-            if isclass(kind) and issubclass(kind, base) and kind.__module__ == module.__name__:
+        module: Any = import_module(f"detect_secrets.plugins.{name}")
+        kinds: list[Any] = [kind for kind in vars(module).values() if isclass(kind)]
+        for kind in kinds:
+            if issubclass(kind, base) and kind.__module__ == module.__name__:
                 rules += kind.denylist
     return tuple(rules)
 

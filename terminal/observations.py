@@ -14,7 +14,12 @@ class InputEchoed(Struct, frozen=True):
 
 
 class InputMasked(Struct, frozen=True):
-    """Keys that the terminal did not show: neither they nor their number are given."""
+    """Keys that the terminal did not show: neither they nor their number are given.
+
+    `entered_after`: the output event after which Enter was typed behind them; None when it was not.
+    """
+
+    entered_after: int | None = None
 
 
 class CommandEntered(Struct, frozen=True):

@@ -15,6 +15,9 @@ from terminal.marks import Kind, Mark
 from terminal.observations import InputEchoed, InputMasked, Observation
 from terminal.prompts import Look, is_continuation, look
 
+DETECTION: Final = 1
+"""Counts up when what is told of the same bytes changes; logs that were rebuilt say by which they were."""
+
 LOOKS_MAX: Final = 1000
 """So many lines of output are looked at for what was typed last; then it is not expected among them any more."""
 
@@ -67,6 +70,11 @@ class Observer:
             was_masked, self._masked_there = self._masked_there, True
             return [] if was_masked else [InputMasked()]
         return self._told(self._lines.typed(data, self._emulator.line(), self._seq))
+
+    def typed_unseen(self) -> None:
+        """A line was typed that was not shown, and so was not kept: what a record can tell of it."""
+        if not self._full_screen:
+            self._lines.unseen(self._emulator.line(), self._seq)
 
     def shown(self, data: bytes, seq: int) -> list[Observation]:
         """Output event `seq`."""
@@ -265,8 +273,8 @@ class Observer:
     def _told(self, seen: list[Seen]) -> list[Observation]:
         told: list[Observation] = []
         for each in seen:
-            if each.masked and not isinstance(told[-1] if told else None, InputMasked):
-                told.append(InputMasked())
+            if each.masked and told[-1:] != [masked := InputMasked(each.entered_after)]:
+                told.append(masked)
             if each.echoed:
                 told.append(InputEchoed(each.echoed, each.typed_after))
             if each.finished and each.entered and not each.entered.prompt:

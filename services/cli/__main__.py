@@ -45,7 +45,19 @@ def _parser() -> argparse.ArgumentParser:
     _keys(commands)
     _audit(commands)
     _export(commands)
+    _logs(commands)
     return parser
+
+
+def _logs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    logs = commands.add_parser("logs", help="command logs").add_subparsers(required=True, metavar="COMMAND")
+    rebuild = logs.add_parser(
+        "rebuild",
+        help="find commands and text anew in the recorded events",
+        description="Run the present detection over recorded events: the sessions get a new version of their logs.",
+    )
+    rebuild.add_argument("sessions", nargs="*", metavar="SESSION", help="as sess_…; every session that has ended when left out")
+    rebuild.set_defaults(command="logs_rebuild")
 
 
 def _audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from nats.errors import Error as NatsError
 
 from services.audit.clickhouse import StoreUnavailableError
-from services.cli import audit, export, host_keys, keys, verify
+from services.cli import audit, export, host_keys, keys, rebuild, verify
 from services.cli.connection import FailedError, connected, settings_of
 from services.runtime.directory import Directory, DirectoryError, UnreadableValueError, read_file
 from services.runtime.settings import SettingsError, StreamSettings
@@ -75,6 +75,7 @@ COMMANDS: Final[dict[str, Callable[[argparse.Namespace], Coroutine[None, None, N
     "audit_verify": verify.verify,
     "export": export.export,
     "host_key_forget": host_keys.forget,
+    "logs_rebuild": rebuild.rebuild,
     "keys_create": keys.create,
     "keys_rotate": keys.create,
     "keys_list": keys.list_,

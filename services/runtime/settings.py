@@ -26,6 +26,13 @@ SecretsDir = Annotated[
         "the record."
     ),
 ]
+MaskRulesFile = Annotated[
+    str,
+    Meta(
+        description="TOML file of rules that mask secrets in the text of commands: `rules`, a list of regular expressions, "
+        "and `built_in = false` to leave out the built-in ones; empty: only the built-in ones."
+    ),
+]
 SigningKeyName = Annotated[
     str,
     Meta(

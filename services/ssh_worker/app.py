@@ -12,7 +12,7 @@ from pathlib import Path
 from faststream import FastStream
 
 from contracts.streams import HOST_KEYS, LIVE, WORKERS
-from services.runtime import bus, health, metrics, signing
+from services.runtime import bus, health, masking, metrics, signing
 from services.runtime.broker import make_broker
 from services.ssh_worker import deletion_cost
 from services.ssh_worker.metrics import WorkerMetrics
@@ -31,6 +31,7 @@ def make_app(settings: WorkerSettings, health_at: int | Path, *, obeys: tuple[si
 
     Of `STOP_SIGNALS` it `obeys` these, and ignores the others.
     """
+    masking.load(settings.mask_rules_file)  # once, before there are sessions that would wait for it
     name = worker_name(settings)
     broker = make_broker(settings, f"ssh-worker {name}", log)
     registry = metrics.registry()

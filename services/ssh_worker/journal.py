@@ -36,14 +36,18 @@ class Journal:
         recorder: Recorder,
         *,
         ended: Callable[[SessionEnded], None],
+        mask: Callable[[str], str] = str,
         state: Session | None = None,
     ) -> None:
-        """`ended` is called once the end is recorded; `state` is what an earlier owner's record tells."""
+        """`mask` leaves secrets out of commands.
+
+        `ended` is called once the end is recorded; `state` is what an earlier owner's record tells.
+        """
         self.state = state or Session()
         self.recorder = recorder
         self._lease = lease
         self._ended = ended
-        self._observer = terminal.Observer(command.cols, command.rows)
+        self._observer = terminal.Observer(command.cols, command.rows, mask)
         self._observed_seq = 0
         self._keyframes = Keyframes()
         self._recording = asyncio.Lock()

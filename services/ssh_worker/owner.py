@@ -18,7 +18,7 @@ from contracts import subjects
 from contracts.commands import OpenSession
 from contracts.events import ConnectError, EndReason
 from contracts.wire import Recorded
-from services.runtime import signing
+from services.runtime import masking, signing
 from services.runtime.record import Record
 from services.ssh_worker import lifetime
 from services.ssh_worker.connecting import Connecting
@@ -79,7 +79,9 @@ class Owner:
         self._stall_seconds = stall_seconds
         self._wake = asyncio.Event()
         self._recorder = self._recorder_at(None)
-        self._journal = Journal(command, lease, self._recorder, ended=metrics.session_ended)
+        self._journal = Journal(
+            command, lease, self._recorder, ended=metrics.session_ended, mask=masking.load(settings.mask_rules_file)
+        )
         self._connecting = Connecting(command, settings, HostKeys(bus.host_keys), self._journal)
         self._requests = Requests(self._journal, stop=self.stop, credited=self._wake.set, typed=self._note_typing)
         self._attendance = self._requests.attendance

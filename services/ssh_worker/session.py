@@ -291,8 +291,9 @@ def _observed(state: Session, observation: terminal.Observation) -> Fact:
     match observation:
         case terminal.InputEchoed(data, typed_after):
             return Fact(InputEchoed(bytes_total=state.input_bytes_total + len(data), typed_after=typed_after), data)
-        case terminal.InputMasked():
-            return Fact(InputEchoed(bytes_total=state.input_bytes_total, masked=True))
+        case terminal.InputMasked(entered_after):
+            typed_after = () if entered_after is None else ((entered_after, 0),)
+            return Fact(InputEchoed(bytes_total=state.input_bytes_total, masked=True, typed_after=typed_after))
         case terminal.CommandEntered():
             return Fact(
                 CommandEntered(

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from contracts.ids import NAME_PATTERN
 from contracts.streams import ACK_WAIT_SECONDS
-from services.runtime.settings import SecretsDir, SigningKeyName, StreamSettings, WaitForPlace
+from services.runtime.settings import MaskRulesFile, SecretsDir, SigningKeyName, StreamSettings, WaitForPlace
 
 
 class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
@@ -24,6 +24,7 @@ class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
     ] = 1
     secrets_dir: SecretsDir = ".vsay/secrets"
     signing_key: SigningKeyName = ""
+    mask_rules_file: MaskRulesFile = ""
     connect_timeout_seconds: Annotated[float, Meta(description="Time for TCP and the SSH handshake.", gt=0, le=300)] = 10.0
     login_timeout_seconds: Annotated[float, Meta(description="Time for the login after the handshake.", gt=0, le=300)] = 20.0
     keepalive_seconds: Annotated[

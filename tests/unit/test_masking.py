@@ -52,7 +52,9 @@ def test_a_secret_on_the_command_line_is_masked(command: str) -> None:
     assert MASK(masked) == masked
 
 
-@pytest.mark.parametrize("token", [GITHUB, AWS, SLACK, "sk_live_" + "a1b2c3d4e5f6a1b2c3d4e5f6"], ids=["github", "aws", "slack", "stripe"])
+@pytest.mark.parametrize(
+    "token", [GITHUB, AWS, SLACK, "sk_live_" + "a1b2c3d4e5f6a1b2c3d4e5f6"], ids=["github", "aws", "slack", "stripe"]
+)
 def test_a_token_of_a_known_format_is_masked_anywhere(token: str) -> None:
     assert MASK(f"tool use {token} now") == f"tool use {MASKED} now"
 
@@ -86,7 +88,30 @@ def test_own_rules_add_to_those_or_replace_them() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(text=st.lists(st.sampled_from(["mysql ", "-p", "--token", " ", "=", "a-", "'", '"', ":", "://", "@", "echo ", "| ", "-----BEGIN PRIVATE KEY-----", "x" * 50]), max_size=3000).map("".join))
+@given(
+    text=st.lists(
+        st.sampled_from(
+            [
+                "mysql ",
+                "-p",
+                "--token",
+                " ",
+                "=",
+                "a-",
+                "'",
+                '"',
+                ":",
+                "://",
+                "@",
+                "echo ",
+                "| ",
+                "-----BEGIN PRIVATE KEY-----",
+                "x" * 50,
+            ]
+        ),
+        max_size=3000,
+    ).map("".join)
+)
 def test_any_text_is_masked_in_little_time(text: str) -> None:
     MASK(text)
 
@@ -104,6 +129,11 @@ def test_a_private_key_that_is_typed_line_by_line_is_masked() -> None:
 
 def test_an_answer_to_a_question_for_a_secret_is_masked_though_it_was_shown() -> None:
     observer = Observer(80, 24)
-    told = [*observer.shown(b"New password: ", 1), *observer.typed(b"hunter2\r"), *observer.shown(b"hunter2\r\n", 2), *observer.finish()]
+    told = [
+        *observer.shown(b"New password: ", 1),
+        *observer.typed(b"hunter2\r"),
+        *observer.shown(b"hunter2\r\n", 2),
+        *observer.finish(),
+    ]
     [command] = [each for each in told if isinstance(each, CommandEntered)]
     assert (command.text, command.masked) == (MASKED, True)
