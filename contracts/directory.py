@@ -101,6 +101,7 @@ class Machine(Struct, frozen=True):
     command: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
     idle_timeout_seconds: Annotated[float, Meta(ge=0)] | None = None
     max_duration_seconds: Annotated[float, Meta(ge=0)] | None = None
+    shell_integration: bool = False
 
     def allows(self, variable: str) -> bool:
         """Whether a client may set this environment variable; a name in the list that ends in `*` stands for all that begin so."""

@@ -115,7 +115,7 @@ class Commands:
     def execute(self, told_text: str, seq: int, *, is_typed: bool) -> list[Observation]:
         """The shell says that it executes what was entered, and (when not empty) what that is."""
         if self._held is None:
-            if not told_text or not is_typed:
+            if not told_text.strip() or not is_typed:
                 return []
             told = self.enter(Entered(told_text, "exact", seq, "", continues=False, prompt="told"), seq)
             return [*told, *self.release()]

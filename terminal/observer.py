@@ -259,7 +259,9 @@ class Observer:
                 self._told_text = mark.told
             case Kind.EXECUTES:
                 told_text, self._told_text = mark.told or self._told_text, ""
-                return self._commands.execute(told_text, self._seq, is_typed=self._lines.enters > 0)
+                is_typed = self._lines.enters > 0
+                told = self._accepted() if self._editing and self._is_enter_due() else []  # fish says it before it lets go
+                return [*told, *self._commands.execute(told_text, self._seq, is_typed=is_typed)]
             case Kind.EXECUTED:
                 self._commands.executed(mark.exit_status)
             case Kind.DIRECTORY:

@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from contracts.commands import OpenSession
 from contracts.directory import Machine, TrustedHostKey
 from contracts.events import ConnectError
-from services.ssh_worker import credentials
+from services.ssh_worker import credentials, shell_integration
 from services.ssh_worker.host_keys import HostKeys
 from services.ssh_worker.journal import Journal
 from services.ssh_worker.session import Connected, HostKeyTrusted
@@ -39,7 +39,7 @@ class Connecting:
         return await open_shell(
             route,
             login=machine.login,
-            command=machine.command,
+            command=machine.command or (shell_integration.COMMAND if machine.shell_integration else None),
             cols=command.cols,
             rows=command.rows,
             terminal_type=machine.terminal_type or settings.terminal_type,

@@ -1,5 +1,6 @@
 """The corpus: every case in every shell that knows it."""
 
+from services.ssh_worker.shell_integration import COMMAND
 from tests.corpus.scenarios import (
     ASH,
     BASH,
@@ -13,6 +14,7 @@ from tests.corpus.scenarios import (
     UP,
     ZSH,
     Ahead,
+    Case,
     Pause,
     Scenario,
     Slowly,
@@ -23,6 +25,7 @@ from tests.corpus.scenarios import (
 SECRET = "correct-horse-battery"
 PASSWORD = 'import getpass; getpass.getpass("Password: "); print("accepted")'
 GETPASS = f"python3 -c '{PASSWORD}'"
+READ_SECRET = "read -s x"
 SU = "su nobody -s /bin/sh -c 'su -c id'"
 PASSPHRASE = "ssh-keygen -q -t ed25519 -f key"
 PROGRESS = r"for i in 1 2 3; do printf '\r%d%%' $((i * 33)); sleep 0.1; done; printf '\r100%%\n'"
@@ -310,6 +313,33 @@ SECRETS = (
     ),
 )
 
+
+def with_marks(shell: str, *cases: Case) -> list[Scenario]:
+    return [
+        Scenario(
+            f"marks-{shell}-{what.replace(' ', '-')}",
+            ("sh", "-c", COMMAND),
+            steps,
+            commands,
+            environment={"SHELL": f"/usr/bin/{shell}", "PROMPT": "$ "},
+            needs=(shell,),
+            confidence="exact",
+        )
+        for what, steps, commands in cases
+    ]
+
+
+MARKED: tuple[Case, ...] = (
+    *EVERYWHERE[:3],
+    *(
+        case
+        for case in (*EVERYWHERE, *HISTORY)
+        if case[0] in ("aborted", "quotes continue", "wrapped", "plain paste", "history", "completion")
+    ),
+    ("with status", ("cd /usr\r", "false\r", "sh -c 'exit 7'\r", "true\r"), ("cd /usr", "false", "sh -c 'exit 7'", "true")),
+    ("password", (f"{READ_SECRET}\r", f"{SECRET}\r", "echo after\r"), (READ_SECRET, "echo after")),
+)
+
 SCENARIOS: tuple[Scenario, ...] = (
     *in_shell(BASH, EVERYWHERE, HISTORY, EMACS, EMACS_HISTORY),
     *in_shell(ZSH, EVERYWHERE, HISTORY, EMACS, EMACS_HISTORY),
@@ -326,4 +356,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *NESTED,
     *PROGRAMS,
     *SECRETS,
+    *with_marks("bash", *MARKED),
+    *with_marks("zsh", *MARKED),
+    *with_marks("fish", *MARKED),
 )
