@@ -72,6 +72,13 @@ class Emulator:
         behind = "".join(_text(terminal, each, col if each == row else 0, self.cols) for each in range(row, last + 1))
         return above + _text(terminal, row, 0, col) + self._without_right_prompt(behind)
 
+    def line_to_cursor(self) -> str:
+        """As `line`, without what stands behind the cursor."""
+        terminal = self._drawn()
+        col, row = terminal.cursor_position()
+        first, _ = self._rows_of_line(row)
+        return "".join(_text(terminal, each, 0, col if each == row else self.cols) for each in range(first, row + 1))
+
     def line_over_full_rows(self) -> str:
         """As `line`; rows above that are full are taken for its beginning, as of an editor that wraps its line by itself."""
         line, row = self.line(), self._rows_of_line(self._drawn().cursor_position()[1])[0]

@@ -253,7 +253,7 @@ class Observer:
             case Kind.FULL_SCREEN_OFF:
                 self._full_screen = False
             case Kind.PROMPT_END:
-                self._prompt_hint = self._emulator.line()
+                self._prompt_hint = self._emulator.line_to_cursor()
                 self._lines.knows(self._prompt_hint)
             case Kind.COMMAND_LINE:
                 self._told_text = mark.told

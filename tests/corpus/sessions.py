@@ -356,7 +356,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *NESTED,
     *PROGRAMS,
     *SECRETS,
-    *with_marks("bash", *MARKED),
+    *with_marks("bash", *MARKED, *EMACS, *EMACS_HISTORY),
     *with_marks("zsh", *MARKED),
     *with_marks("fish", *MARKED),
 )

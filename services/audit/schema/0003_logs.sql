@@ -80,7 +80,8 @@ CREATE TABLE IF NOT EXISTS rebuilt_logs
     to_seq UInt64 COMMENT 'See views logs and commands',
     omitted_chars UInt64 COMMENT 'See view logs',
     exit_status Nullable(Int64) COMMENT 'See view logs',
-    INDEX content_words lower(content) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 4
+    INDEX content_words lower(content) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 4,
+    INDEX content_runs lower(content) TYPE ngrambf_v1(4, 262144, 2, 0) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(at)
@@ -121,12 +122,12 @@ AS SELECT
     org_id, session_id, toUInt32(0) AS version, seq, at, type, n, content, confidence, context, cwd, from_seq, to_seq, omitted_chars,
     exit_status
 FROM log_parts FINAL
-WHERE session_id NOT IN (SELECT session_id FROM log_versions)
+WHERE session_id GLOBAL NOT IN (SELECT session_id FROM log_versions)
 UNION ALL
 SELECT
     org_id, session_id, version, seq, at, type, n, content, confidence, context, cwd, from_seq, to_seq, omitted_chars, exit_status
 FROM rebuilt_logs FINAL
-WHERE (session_id, version) IN (SELECT session_id, max(version) FROM log_versions GROUP BY session_id);
+WHERE (session_id, version) GLOBAL IN (SELECT session_id, max(version) FROM log_versions GROUP BY session_id);
 
 CREATE VIEW IF NOT EXISTS logs
 (
