@@ -49,6 +49,8 @@ class Commands:
         self._is_open = False
         """Whether a command was told whose end was not."""
         self._exit_status: int | None = None
+        self._is_marked = False
+        """Whether the shell has said that it executes the last command."""
         self._ended_seq = 0
         """The output event with which the prompt was back; 0: it is not."""
 
@@ -105,7 +107,7 @@ class Commands:
         told += self.release()
         told += self._ahead_was_input(entered.text)
         told += self.end(seq)
-        self._held, self._held_seq = entered, seq
+        self._held, self._held_seq, self._is_marked = entered, seq, False
         self._collector = Collector()
         self._parts, self._text_from_seq, self._ended_seq, self._exit_status = 0, seq, 0, None
         if not entered.context:
@@ -118,7 +120,9 @@ class Commands:
             if not told_text.strip() or not is_typed:
                 return []
             told = self.enter(Entered(told_text, "exact", seq, "", continues=False, prompt="told"), seq)
+            self._is_marked = True
             return [*told, *self.release()]
+        self._is_marked = True
         self._held = replace(self._held, text=told_text or self._held.text, confidence="exact", context="")
         self._running = program(self._held.text)
         return self.release()
@@ -132,8 +136,9 @@ class Commands:
         return [self._entered(entered, self._held_seq)]
 
     def executed(self, exit_status: int | None) -> None:
-        """The shell says how what it executed has ended."""
-        self._exit_status = exit_status
+        """The shell says how what it executed has ended; within it, others may have read lines since."""
+        if self._is_marked:
+            self._exit_status = exit_status
 
     def text(self, seq: int) -> list[Observation]:
         """What can be told of the output so far, up to output event `seq`."""

@@ -30,7 +30,7 @@ STEPS = (
     ("echo 日本語 💾 é\r", "echo 日本語 💾 é"),
     (f"echo {'long ' * 40}end\r", f"echo {'long ' * 40}end"),
     ("\x1b[200~echo one\necho two\x1b[201~\r", "echo one\necho two"),
-    ("gone\x15true\r", "true"),
+    ("gone\x15false\r", "false"),
 )
 CONTINUED = (("echo 'a\r", "b'\r", "echo 'a\nb'"), ("cat <<END\r", "text\rEND\r", "cat <<END\ntext\nEND"))
 
@@ -94,7 +94,7 @@ async def test_what_was_typed_is_read_back(parts: Installation, shell_integratio
     by_the_shell = [row for row in rows if row[0] == "exact"]
     if shell_integration and await _logs_in_to_bash():
         assert len(by_the_shell) >= len(STEPS)
-        assert {status for _, status, _, _ in by_the_shell} >= {0, 5}
+        assert {status for _, status, _, _ in by_the_shell} >= {0, 1}
         assert any(cwd.startswith("/") for _, _, cwd, _ in by_the_shell)
     else:
         assert not by_the_shell
