@@ -140,7 +140,9 @@ async def filled(clickhouse: ClickHouse, settings: ClickHouseSettings, events: i
     began, copied, number = time.perf_counter(), 0, 0
     while there + copied < events:
         number += 1
-        names = "org_id, concat(session_id, '_', toString(number)), seq, at, type, attrs, data, chain"
+        # Scattered ids and chains of their own, so that no copy lies beside its original and compresses away.
+        session, chain = "concat('sess_', toString(cityHash64(session_id, number)))", "MD5(concat(chain, toString(number)))"
+        names = f"org_id, {session}, seq, at, type, attrs, data, {chain}"
         first = number
         number += COPIES_AT_ONCE - 1
         copies = min(COPIES_AT_ONCE, -(-(events - there - copied) // there))

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.integration.servers import ClickHouse
 
-ROWS = 1_000_000
+ROWS = 500_000
 TIMES = 3
 WIDE = "SETTINGS min_bytes_for_wide_part = 0"
 """So that each column has a size of its own."""
@@ -37,7 +37,7 @@ LOOK_FOR = {
 
 
 def measured(clickhouse: ClickHouse) -> dict[str, Any]:
-    """Bytes an event, and seconds to insert and to read a million rows, by column and codec."""
+    """Bytes an event, and seconds to insert and to read these rows (at most `ROWS`), by column and codec."""
     rows = min(ROWS, int(clickhouse.query("SELECT count() FROM vsay.events")))
     result: dict[str, Any] = {}
     for column, (type_, codecs) in CODECS.items():
@@ -66,7 +66,7 @@ def measured(clickhouse: ClickHouse) -> dict[str, Any]:
 
 
 def text_indexes(clickhouse: ClickHouse) -> dict[str, Any]:
-    """Bytes of each index, seconds to insert, and milliseconds to find, over the logs that are there (at most a million)."""
+    """Bytes of each index, seconds to insert, and milliseconds to find, over the logs that are there (at most `ROWS`)."""
     result: dict[str, Any] = {}
     for name, index in INDEXES.items():
         clickhouse.query("DROP TABLE IF EXISTS vsay.searched")

@@ -2,17 +2,19 @@
 --
 -- Every statement here and in the other files ends with a semicolon at the end of its line, and is harmless when it runs
 -- twice. A file that has been released is never changed; what is to be different comes in a new file.
+--
+-- Codecs are those that benchmarks/audit found best for what they cost: benchmarks/results/2026-11-24-audit.md.
 
 CREATE TABLE IF NOT EXISTS events
 (
     org_id LowCardinality(String) COMMENT 'Organization that the session belongs to',
-    session_id String COMMENT 'Session, as sess_…' CODEC(ZSTD(1)),
-    seq UInt64 COMMENT 'Number of the event in its session: 1, 2, 3 … without a gap' CODEC(Delta, ZSTD(1)),
+    session_id String COMMENT 'Session, as sess_…' CODEC(ZSTD(3)),
+    seq UInt64 COMMENT 'Number of the event in its session: 1, 2, 3 … without a gap' CODEC(DoubleDelta, ZSTD(1)),
     at DateTime64(6, 'UTC') COMMENT 'When the worker recorded it' CODEC(Delta, ZSTD(1)),
     type LowCardinality(String) COMMENT 'What happened: claimed, started, output, input, resized, command, text, finished, attached, detached, ended',
     attrs String COMMENT 'The event as JSON, exactly as written' CODEC(ZSTD(3)),
     data String COMMENT 'Raw terminal bytes of output and input; may be no UTF-8' CODEC(ZSTD(3)),
-    chain String COMMENT 'BLAKE2b-128 over the chain of the event before and this event; contracts/wire.py defines it' CODEC(NONE),
+    chain String COMMENT 'BLAKE2b-128 over the chain of the event before and this event; contracts/wire.py defines it' CODEC(LZ4),
     stored_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When it was inserted here; of an event that was delivered twice, either time' CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree
