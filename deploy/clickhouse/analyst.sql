@@ -1,5 +1,6 @@
 -- Users of a ClickHouse server or cluster for vsay; run once as an administrator, with the three words in capitals replaced.
 -- On a cluster, put ON CLUSTER 'NAME' after each CREATE SETTINGS PROFILE, CREATE QUOTA, CREATE ROLE, CREATE USER and GRANT.
+-- `distributed_product_mode` lets queries on a cluster join and compare with what lies on other shards; one server knows none.
 -- The database is `vsay`, as VSAY_CLICKHOUSE_DATABASE has it unless it is set.
 
 -- Analysts: read, within limits that no query of theirs can lift.
@@ -13,7 +14,7 @@ CREATE SETTINGS PROFILE IF NOT EXISTS vsay_analyst SETTINGS
     max_threads = 4 MAX 8,
     max_concurrent_queries_for_user = 8 CONST,
     max_bytes_to_read = 200000000000 MAX 200000000000,
-    use_uncompressed_cache = 0;
+    distributed_product_mode = 'global';
 
 CREATE QUOTA IF NOT EXISTS vsay_analyst FOR INTERVAL 1 hour MAX queries = 5000, execution_time = 3600 TO vsay_analyst;
 
@@ -27,13 +28,13 @@ GRANT vsay_analyst TO analyst;
 
 -- The API: reads alone, but without an analyst's limits.
 
-CREATE USER IF NOT EXISTS vsay_api IDENTIFIED WITH sha256_password BY 'API_PASSWORD' SETTINGS readonly = 2;
+CREATE USER IF NOT EXISTS vsay_api IDENTIFIED WITH sha256_password BY 'API_PASSWORD' SETTINGS readonly = 2, distributed_product_mode = 'global';
 
 GRANT SELECT ON vsay.* TO vsay_api;
 
 -- The audit service: makes the schema, inserts, and rebuilds projections, which needs to see which inserts are under way.
 
-CREATE USER IF NOT EXISTS vsay_audit IDENTIFIED WITH sha256_password BY 'AUDIT_PASSWORD';
+CREATE USER IF NOT EXISTS vsay_audit IDENTIFIED WITH sha256_password BY 'AUDIT_PASSWORD' SETTINGS distributed_product_mode = 'global';
 
 GRANT SELECT, INSERT, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP TABLE, DROP VIEW, ALTER TABLE, ALTER VIEW, OPTIMIZE, TRUNCATE ON vsay.* TO vsay_audit;
 
