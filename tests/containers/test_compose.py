@@ -85,7 +85,7 @@ def test_a_container_is_read_only_and_has_no_privileges(stack: Stack, service: s
 
 async def test_a_session_goes_through_and_is_recorded(stack: Stack) -> None:
     def vsay(*arguments: str, stdin: str | None = None) -> str:
-        return stack.compose("exec", "-T", "audit", "python3", "-m", "services.cli", *arguments, stdin=stdin)
+        return stack.compose("exec", "-T", "session-api", "python3", "-m", "services.cli", *arguments, stdin=stdin)
 
     directory = (stack.home / "compose/directory.toml").read_text()
     assert "written mch_target" in await asyncio.to_thread(vsay, "directory", "apply", "/dev/stdin", stdin=directory)

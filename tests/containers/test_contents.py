@@ -14,9 +14,9 @@ REQUIREMENTS = ROOT / "deploy/requirements"
 OWN = ("contracts", "terminal", "services", "deploy")
 
 PROGRAMS = {
-    "session-api": ("services.session_api.app", "services.session_api.__main__"),
+    "session-api": ("services.session_api.app", "services.session_api.__main__", "services.cli.commands"),
     "ssh-worker": ("services.ssh_worker.app", "services.ssh_worker.__main__"),
-    "audit": ("services.audit.app", "services.audit.__main__", "services.audit.migrate", "services.cli.commands"),
+    "audit": ("services.audit.app", "services.audit.__main__", "services.audit.migrate"),
 }
 """Image → what is run in it; each has `services.runtime.health_check` besides."""
 

@@ -47,7 +47,7 @@ def test_its_code_is_whole_compiled_and_not_its_own(service: str) -> None:
     assert done.stdout.split() == ["65532", "0", "0"], done.stderr
 
 
-def test_the_program_vsay_is_in_the_image_of_audit() -> None:
-    done = run("AUDIT", "-m", "services.cli", "token", "create", "--help", options=("--entrypoint", "python3"))
+def test_the_program_vsay_is_in_the_image_of_the_api() -> None:
+    done = run("SESSION_API", "-m", "services.cli", "token", "create", "--help", options=("--entrypoint", "python3"))
     assert done.returncode == 0
     assert "--user" in done.stdout
