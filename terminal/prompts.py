@@ -12,7 +12,7 @@ _ZSH_CONSTRUCTS: Final = (
     "|function|case|subsh|cursh|math|array|bracecond|braceparam|backquote"
 )
 _CONTINUATION: Final = re.compile(
-    rf"(?:(?:{_ZSH_CONSTRUCTS})(?: (?:{_ZSH_CONSTRUCTS}))*)?> ?| *\.\.\.[:>]? ?| *-> ?|[\w.]+[-'\"(*$^!][#>] ?"
+    rf"(?:(?:{_ZSH_CONSTRUCTS})(?: (?:{_ZSH_CONSTRUCTS}))*)?> ?| *\.\.\.[:>]? ?| *-> ?| +(?:['\"`]|/\*)> ?|[\w.]+[-'\"(*$^!][#>] ?"
 )
 """Secondary prompts: PS2 of POSIX shells, PROMPT2 of zsh, sys.ps2 of Python, and those of IPython, sqlite3, mysql and psql."""
 

@@ -54,6 +54,9 @@ DASH = ("dash",)
 ASH = ("busybox", "ash")
 PYTHON = ("python3", "-q")
 
+SECRET = "correct-horse-battery"
+"""What is typed where nothing is echoed."""
+
 UP, DOWN, LEFT, RIGHT, HOME, END = "\x1b[A", "\x1b[B", "\x1b[D", "\x1b[C", "\x1b[H", "\x1b[F"
 
 

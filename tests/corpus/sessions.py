@@ -1,6 +1,8 @@
 """The corpus: every case in every shell that knows it."""
 
 from services.ssh_worker.shell_integration import COMMAND
+from tests.corpus.databases import DATABASES
+from tests.corpus.logins import LOGINS
 from tests.corpus.scenarios import (
     ASH,
     BASH,
@@ -11,6 +13,7 @@ from tests.corpus.scenarios import (
     FISH,
     HISTORY,
     PYTHON,
+    SECRET,
     UP,
     ZSH,
     Ahead,
@@ -22,7 +25,6 @@ from tests.corpus.scenarios import (
     in_shell,
 )
 
-SECRET = "correct-horse-battery"
 PASSWORD = 'import getpass; getpass.getpass("Password: "); print("accepted")'
 GETPASS = f"python3 -c '{PASSWORD}'"
 READ_SECRET = "read -s x"
@@ -355,6 +357,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     *PROMPTS,
     *NESTED,
     *PROGRAMS,
+    *DATABASES,
+    *LOGINS,
     *SECRETS,
     *with_marks("bash", *MARKED, *EMACS, *EMACS_HISTORY),
     *with_marks("zsh", *MARKED),
