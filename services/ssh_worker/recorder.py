@@ -250,6 +250,16 @@ class Recorder:
         self._timer = None
         if self._unacknowledged:
             self._mending = asyncio.create_task(self._mend())
+            self._mending.add_done_callback(self._mended)
+
+    def _mended(self, mending: asyncio.Task[None]) -> None:
+        """Whatever came of it: as long as something is not acknowledged, it is looked after."""
+        if mending.cancelled():
+            return
+        if error := mending.exception():
+            log.error("session %s: looking after its events failed, and is tried again", self._session_id, exc_info=error)
+        if self._unacknowledged and not self._failure:
+            self._look_again_later()
 
     async def _mend(self) -> None:
         """See to every event that was refused or has been without an answer for too long, in order."""
@@ -266,8 +276,6 @@ class Recorder:
                 is_readable = is_readable and await self._compare(sent)
                 if sent.recorded.seq in self._unacknowledged and not self._failure:
                     await self._publish_again(sent)
-        if self._unacknowledged and not self._failure:
-            self._look_again_later()
 
     async def _look_into(self, sent: _Sent) -> None:
         """An answer that was no plain yes: a duplicate or a guard may mean us or another writer; anything else is tried again."""

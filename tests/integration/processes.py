@@ -123,8 +123,12 @@ class Terminal:
 
     async def next(self) -> dict[str, Any]:
         """The next message."""
-        async with asyncio.timeout(WAIT_SECONDS_MAX):
-            message: dict[str, Any] = json.loads(await self.socket.recv())
+        try:
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
+                message: dict[str, Any] = json.loads(await self.socket.recv())
+        except TimeoutError as error:
+            last = [f"{each['type']} {each.get('seq', '')} {str(each)[:120]}" for each in self.messages[-4:]]
+            raise AssertionError(f"nothing came for {WAIT_SECONDS_MAX:.0f} s; {len(self.messages)} before, last {last}") from error
         self.messages.append(message)
         if message["type"] == "output":
             self.output += message["data"]

@@ -75,6 +75,8 @@ async def test_it_is_ready_when_it_says_so_and_its_words_are_kept(home: Home) ->
         assert await thing.child.start() == {"it": "serves"}
         pid = thing.child.pid
         assert pid
+        while "wrong" not in home.log("thing").read_text():
+            await asyncio.sleep(0.01)
     assert thing.child.pid is None
     assert not is_alive(pid)
     assert {"before", "wrong"} <= set(home.log("thing").read_text().split())
