@@ -39,9 +39,10 @@ async def echo(shell: Shell, keys: int) -> list[float]:
     """From each key to its echo."""
     times = []
     for number in range(keys):
+        key = b"abcdefghij"[number % 10 : number % 10 + 1]
         began = time.perf_counter()
-        await shell.send(b"abcdefghij"[number % 10 : number % 10 + 1])
-        await shell.read()
+        await shell.send(key)
+        await until(shell, key)
         times.append((time.perf_counter() - began) * 1000)
         await asyncio.sleep(0.005)
         if number % 60 == 59:
