@@ -11,7 +11,7 @@ import pytest
 from tests.compatibility.previous import VARIABLE, PreviousService, previous, unpack
 from tests.integration.installation import Installation, installation
 from tests.integration.openssh import needs_openssh
-from tests.integration.processes import WAIT_SECONDS_MAX, Service
+from tests.integration.processes import WAIT_SECONDS_MAX, Client, Service
 from tests.integration.test_session import verify
 
 PREVIOUS = previous()
@@ -51,11 +51,11 @@ def mixture(tmp_path: Path) -> Iterator[Mixture]:
         yield Mixture(parts, tree)
 
 
-async def complete_logs(client: object, session_id: str) -> list[dict[str, str]]:
+async def complete_logs(client: Client, session_id: str) -> list[dict[str, str]]:
     """Once ClickHouse has all of it."""
     async with asyncio.timeout(WAIT_SECONDS_MAX * 2):
         while True:
-            answer = await client.data("GET", f"/v1/sessions/{session_id}/logs")  # type: ignore[attr-defined]
+            answer = await client.data("GET", f"/v1/sessions/{session_id}/logs")
             if answer.get("complete", True) and answer["logs"]:
                 return list(answer["logs"])
             await asyncio.sleep(0.2)

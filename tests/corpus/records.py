@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from contracts.events import EndReason, Person, SessionClaimed, Target
+from contracts.events import AnyEvent, EndReason, Person, SessionClaimed, Target
 from contracts.wire import GENESIS, Recorded
 from services.ssh_worker.session import (
     Connected,
@@ -53,7 +53,7 @@ class Writer:
     def quiet(self) -> None:
         self._at += QUIET_US
 
-    def _seal(self, event: object, data: bytes = b"") -> None:
+    def _seal(self, event: AnyEvent, data: bytes = b"") -> None:
         previous = self.events[-1].chain if self.events else GENESIS
         seq = len(self.events) + 1
         recorded = Recorded.seal(
@@ -62,11 +62,11 @@ class Writer:
             session_id=self._session_id,
             seq=seq,
             at=self._at,
-            event=event,  # type: ignore[arg-type]
+            event=event,
             data=data,
         )
         self.events.append(recorded)
-        self._state = evolve(self._state, event)  # type: ignore[arg-type]
+        self._state = evolve(self._state, event)
 
 
 def written(recording: Recording, session_id: str) -> list[Recorded]:
