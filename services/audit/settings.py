@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.runtime.settings import ClickHouseSettings, SecretsDir, SigningKeyName
+from services.runtime.settings import ClickHouseSettings, HealthPort, SecretsDir, SigningKeyName
 
 
 class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
@@ -22,4 +22,4 @@ class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
     ] = 60.0
     secrets_dir: SecretsDir = ".vsay/secrets"
     signing_key: SigningKeyName = ""
-    health_port: Annotated[int, Meta(description="Port of /healthz, /readyz and /metrics; 0: none.", ge=0, le=65535)] = 0
+    health_port: HealthPort = 0

@@ -42,6 +42,9 @@ SigningKeyName = Annotated[
 ]
 
 
+HealthPort = Annotated[int, Meta(description="Port of /healthz, /readyz and /metrics; 0: none.", ge=0, le=65535)]
+
+
 class NatsSettings(Struct, frozen=True, kw_only=True):
     """What every process that talks to the bus needs."""
 

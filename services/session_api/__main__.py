@@ -8,6 +8,7 @@ import uvicorn
 from contracts.terminal import MESSAGE_BYTES_MAX
 from services.runtime.process import run
 from services.session_api.app import make_app
+from services.session_api.metrics import Measured
 from services.session_api.settings import ApiSettings
 from services.session_api.terminal_socket import OpenSockets
 
@@ -19,7 +20,7 @@ async def main(settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT; then say goodbye to every WebSocket and finish the requests in hand."""
     app = make_app(settings)
     config = uvicorn.Config(
-        app,
+        Measured(app, app.state.metrics),
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES_MAX,

@@ -15,12 +15,14 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
+from services.runtime import health, metrics
 from services.session_api import errors
 from services.session_api.access import AccessRecords
 from services.session_api.auth import BearerTokens
 from services.session_api.controllers import Directory, Sessions, healthz, readyz
 from services.session_api.gateway import Gateway
 from services.session_api.history import History
+from services.session_api.metrics import ApiMetrics
 from services.session_api.records import Records
 from services.session_api.settings import ApiSettings
 from services.session_api.terminal_socket import OpenSockets, terminal_socket
@@ -34,7 +36,8 @@ ASSETS = "/docs/assets"
 
 
 def make_app(settings: ApiSettings) -> Litestar:
-    """The API as an ASGI application."""
+    """The API as an ASGI application; its health and metrics have a port of their own, which clients do not reach."""
+    registry = metrics.registry()
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -43,7 +46,9 @@ def make_app(settings: ApiSettings) -> Litestar:
             history = await History.connect(settings)
             try:
                 app.state.update(gateway=gateway, history=history)
-                yield
+                checks = {"nats": gateway.ready, "clickhouse": history.ready}
+                async with health.serve(settings.health_port, checks, metrics.of(registry)):
+                    yield
             finally:
                 await history.close()
         finally:
@@ -63,7 +68,13 @@ def make_app(settings: ApiSettings) -> Litestar:
             _documentation_assets(),
         ],
         lifespan=[lifespan],
-        state=State({"settings": settings, "sockets": OpenSockets(settings.sockets_per_user_max)}),
+        state=State(
+            {
+                "settings": settings,
+                "sockets": OpenSockets(settings.sockets_per_user_max),
+                "metrics": ApiMetrics(registry),
+            }
+        ),
         dependencies={
             "gateway": Provide(_gateway, sync_to_thread=False),
             "history": Provide(_history, sync_to_thread=False),

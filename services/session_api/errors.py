@@ -59,6 +59,7 @@ def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Failure]:
 
 def _unavailable(request: Request[Any, Any, Any], error: Exception) -> Response[Failure]:
     log.warning("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
+    request.app.state.metrics.upstream_error(error)
     part = "the audit store" if isinstance(error, HistoryUnavailableError) else "the message bus"
     detail = ErrorDetail(ErrorCode.UNAVAILABLE, f"{part} does not answer; try again shortly")
     return _answer(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.runtime.settings import ClickHouseSettings, WaitForPlace
+from services.runtime.settings import ClickHouseSettings, HealthPort, WaitForPlace
 
 
 class ApiSettings(ClickHouseSettings, frozen=True, kw_only=True):
@@ -26,3 +26,4 @@ class ApiSettings(ClickHouseSettings, frozen=True, kw_only=True):
     ticket_seconds: Annotated[float, Meta(description="How long a WebSocket ticket admits.", gt=0, le=24 * 3600)] = 3600.0
     wait_for_place_seconds: WaitForPlace = 300.0
     sockets_per_user_max: Annotated[int, Meta(description="WebSockets of one user at one replica.", ge=1)] = 200
+    health_port: HealthPort = 0

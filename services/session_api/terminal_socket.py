@@ -125,6 +125,7 @@ async def terminal_socket(socket: WebSocket[Any, Any, Any], session_id: str) -> 
         pass
     except (GatewayUnavailableError, NatsError) as error:
         log.warning("session %s: a viewer was cut off: %s", session_id, error)
+        state.metrics.upstream_error(error)
         await viewer.close(ClosingError(Close.UNAVAILABLE, ErrorCode.UNAVAILABLE, "the message bus does not answer"))
     finally:
         state.sockets.discard(viewer)
@@ -160,6 +161,7 @@ class Viewer:
         """Until the session ends, the client goes, or one of them makes it impossible to go on."""
         await self._authenticate()
         sockets.add(self, self._user.id)
+        self._socket.app.state.metrics.admitted(self._socket.scope, self._ticket.role)
         await self._feed.open()
         tasks = [asyncio.create_task(work) for work in (self._read(), self._show(), self._keep_in_touch())]
         try:
@@ -328,6 +330,7 @@ class Viewer:
             await self._send_output(screen.data, screen.seq, screen=True)
             self._sent_seq = screen.seq
             self._feed.skip_to(screen.seq)
+            self._socket.app.state.metrics.observer_skips.inc()
 
     async def _show_event(self, recorded: Recorded) -> None:
         try:

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from contracts.ids import NAME_PATTERN
 from contracts.streams import ACK_WAIT_SECONDS
-from services.runtime.settings import MaskRulesFile, SecretsDir, SigningKeyName, StreamSettings, WaitForPlace
+from services.runtime.settings import HealthPort, MaskRulesFile, SecretsDir, SigningKeyName, StreamSettings, WaitForPlace
 
 
 class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class WorkerSettings(StreamSettings, frozen=True, kw_only=True):
     drain_seconds: Annotated[
         float, Meta(description="How long sessions may go on after SIGTERM before they end as worker_drained.", ge=0)
     ] = 30.0
-    health_port: Annotated[int, Meta(description="Port of /healthz, /readyz and /metrics; 0: none.", ge=0, le=65535)] = 0
+    health_port: HealthPort = 0
     pod_name: Annotated[
         str,
         Meta(description="Name of the worker's own pod on Kubernetes, whose deletion cost follows its sessions; empty: none."),

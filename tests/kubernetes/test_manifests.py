@@ -298,10 +298,35 @@ def test_probes_ask_our_health_on_a_port_that_is_served(overlay: str) -> None:
     for name in ("session-api", "ssh-worker", "audit"):
         [container] = named(overlay, "Deployment", name)["spec"]["template"]["spec"]["containers"]
         values, _ = environment(overlay, container)
-        port = int(values["VSAY_API_PORT" if name == "session-api" else "VSAY_HEALTH_PORT"])
-        assert [each["containerPort"] for each in container["ports"]] == [port]
+        wanted = [int(values["VSAY_HEALTH_PORT"])]
+        if name == "session-api":
+            wanted.insert(0, int(values["VSAY_API_PORT"]))
+        assert [each["containerPort"] for each in container["ports"]] == wanted
+        assert {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} == {
+            container["ports"][0]["name"]
+        }
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+@every_overlay
+def test_metrics_are_served_where_prometheus_looks_and_nobody_else_reaches(overlay: str) -> None:
+    for name in ("session-api", "ssh-worker", "audit"):
+        template = named(overlay, "Deployment", name)["spec"]["template"]
+        values, _ = environment(overlay, template["spec"]["containers"][0])
+        annotations = template["metadata"]["annotations"]
+        assert annotations["prometheus.io/scrape"] == "true"
+        assert annotations["prometheus.io/port"] == values["VSAY_HEALTH_PORT"]
+        reaching = [
+            rule["from"]
+            for policy in of_kind(overlay, "NetworkPolicy")
+            if selects(policy["spec"]["podSelector"], template["metadata"]["labels"])
+            for rule in policy["spec"].get("ingress", [])
+            if int(values["VSAY_HEALTH_PORT"]) in {port["port"] for port in rule["ports"]}
+        ]
+        assert reaching == [[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]]
+    [service] = [each for each in of_kind(overlay, "Service") if each["metadata"]["name"] == "session-api"]
+    assert {each["targetPort"] for each in service["spec"]["ports"]} == {"http"}, "clients reach the API alone"
 
 
 @every_overlay
