@@ -4,6 +4,7 @@ import time
 from collections.abc import MutableMapping
 from typing import Any, Final, cast
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -75,12 +76,8 @@ class Measured:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI says."""
-        if scope["type"] == "http":
-            await self._request(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._socket(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        counted = {ScopeType.HTTP: self._request, ScopeType.WEBSOCKET: self._socket}
+        await counted.get(scope["type"], self._app)(scope, receive, send)  # the third is `lifespan`
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status, seconds = time.perf_counter(), 500, 0.0
