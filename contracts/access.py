@@ -1,16 +1,25 @@
 """Who read which records: an entry is stored before anything is shown. MessagePack in stream ACCESS, a row in ClickHouse."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts.directory import UserRole
 from contracts.events import Person
-from contracts.ids import OrgId
+from contracts.ids import DisplayName, OrgId
 
 DETAIL_CHARACTERS_MAX = 4000
+
+OS_USER_PREFIX = "os:"
+"""Before the name of a user of an operating system, who ran `vsay` on a host. No id of the directory has a colon."""
+
+HOST_ROLE = "host"
+"""Instead of a role of the directory, for such a user."""
+
+READER_ID_PATTERN = r"^(usr_[A-Za-z0-9_-]{1,64}|os:[^\x00-\x20]{1,64})$"
+
+ReaderId = Annotated[str, Meta(pattern=READER_ID_PATTERN, examples=["usr_123", "os:alice"])]
 
 
 class Action(StrEnum):
@@ -25,18 +34,32 @@ class Action(StrEnum):
     ACCESS = "access"
 
 
+class Reader(Struct, frozen=True):
+    """Who read: a user of the directory, as `Person` has it, or `os:NAME`, of an operating system."""
+
+    id: ReaderId
+    name: DisplayName
+    email: str
+
+    @classmethod
+    def of(cls, person: Person) -> Self:
+        """A user of the directory."""
+        return cls(person.id, person.name, person.email)
+
+
 class Access(Struct, frozen=True, array_like=True):
     """One reading of records. On the wire it is MessagePack, an array in the order of these fields.
 
     `at`: microseconds since the epoch, UTC. `session_id` is empty for what concerns more than one session. `detail` is a
-    JSON object of what was asked for (the query's parameters).
+    JSON object of what was asked for (the query's parameters). Of a user of the API, `role` is a `UserRole`, and `ip_address` the
+    client's; of a user of an operating system they are `HOST_ROLE` and `host:NAME`.
     """
 
     id: Annotated[str, Meta(pattern=r"^acc_[A-Za-z0-9_-]{1,64}$")]
     at: int
     org_id: OrgId
-    user: Person
-    role: UserRole
+    user: Reader
+    role: str
     action: str
     session_id: str
     detail: Annotated[str, Meta(max_length=DETAIL_CHARACTERS_MAX)]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from contracts.access import ReaderId
 from contracts.events import ConnectError, EndReason, Role
 from contracts.ids import Cells, Environment, MachineId, OrgId, SessionId, UserId, Utc
 from contracts.proof import Finding
@@ -254,12 +255,23 @@ class SessionVerification(Struct, frozen=True):
     findings_count: int
 
 
+class ReaderDetail(Struct, frozen=True):
+    """Who read: a user of the directory, or `os:NAME`, a user of the operating system who ran `vsay` on a host."""
+
+    id: ReaderId
+    name: str
+    email: str
+
+
 class AccessRecord(Struct, frozen=True):
-    """Somebody read records. `action` says which; `session_id` is null for what concerns more than one session."""
+    """Somebody read records. `action` says which; `session_id` is null for what concerns more than one session.
+
+    `role` is one of the directory, or `host` for a user of an operating system, whose `ip_address` is `host:NAME`.
+    """
 
     id: str
     at: Utc
-    user: UserDetail
+    user: ReaderDetail
     role: str
     action: Annotated[str, Meta(examples=["logs", "recording", "screen", "search", "export", "verification", "access"])]
     session_id: SessionId | None

@@ -268,7 +268,7 @@ def _event_row(event: Recorded) -> bytes:
 def _access_row(entry: AccessEntry) -> bytes:
     access = entry.access
     texts = (
-        *(access.org_id, access.user.id, access.user.name, access.user.email, access.role.value),
+        *(access.org_id, access.user.id, access.user.name, access.user.email, access.role),
         *(access.action, access.session_id, access.detail, access.ip_address, access.user_agent),
     )
     return b"".join(

@@ -17,7 +17,7 @@ from msgspec import Struct
 LOCAL: Final = "_local"
 
 _HEAD: Final = re.compile(
-    r"^(?P<kind>CREATE TABLE|CREATE MATERIALIZED VIEW|CREATE VIEW)(?P<careful> IF NOT EXISTS)? (?P<name>\w+)\b"
+    r"^(?P<kind>CREATE (?:TABLE|MATERIALIZED VIEW|(?:OR REPLACE )?VIEW))(?P<careful> IF NOT EXISTS)? (?P<name>\w+)\b"
     r"|^ALTER TABLE (?P<altered>\w+)\b(?= (?P<change>[A-Z]+ [A-Z]+))",
     re.MULTILINE,
 )
@@ -86,7 +86,7 @@ class Layout(Struct, frozen=True):
         create, name = head["kind"] + (head["careful"] or ""), head["name"]
         before, after = statement[: head.start()], statement[head.end() :]
         match head["kind"]:
-            case "CREATE VIEW":
+            case "CREATE VIEW" | "CREATE OR REPLACE VIEW":
                 yield f"{before}{create} {name}{self.on_cluster}{after}"
             case "CREATE MATERIALIZED VIEW":
                 body = _EVENTS.sub(f"FROM events{LOCAL} AS events", _TARGET.sub(lambda target: target[0] + LOCAL, after, count=1))

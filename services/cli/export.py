@@ -6,8 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from contracts.access import Action
 from services.audit.clickhouse import Store
-from services.cli.connection import FailedError, settings_of
+from services.cli import access
+from services.cli.connection import FailedError, connected, settings_of
+from services.runtime.clickhouse import FAILURES, ClickHouse
+from services.runtime.evidence import Evidence
 from services.runtime.settings import ClickHouseSettings
 
 ANSWER_SECONDS: Final = 3600
@@ -25,9 +29,11 @@ async def export(arguments: argparse.Namespace) -> None:
     if unknown := [name for name in wanted if name not in VIEWS]:
         raise FailedError(f"{unknown[0]} cannot be exported; there are {', '.join(VIEWS)}")
     days = list(_days(arguments.since, arguments.until or datetime.now(UTC).date() + timedelta(days=1)))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    store = Store.open(settings_of(ClickHouseSettings), answer_seconds=ANSWER_SECONDS)
+    settings = settings_of(ClickHouseSettings)
+    await _record(settings, wanted, days, arguments.org or "")
+    store = Store.open(settings, answer_seconds=ANSWER_SECONDS)
     try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
         for name in wanted:
             for day in days:
                 path = arguments.output / f"{name}-{day}.parquet"
@@ -37,6 +43,19 @@ async def export(arguments: argparse.Namespace) -> None:
         raise FailedError(str(error)) from error
     finally:
         await store.close()
+
+
+async def _record(settings: ClickHouseSettings, views: list[str], days: list[date], org_id: str) -> None:
+    """That these are read; raises `FailedError` when it cannot be recorded."""
+    asked = {"views": ",".join(views), "from": str(days[0]), "to": str(days[-1] + timedelta(days=1))}
+    clickhouse = ClickHouse(settings)
+    try:
+        async with connected(settings) as jetstream:
+            await access.record(jetstream, Evidence(clickhouse), Action.EXPORT, asked, org_id=org_id)
+    except FAILURES as error:
+        raise FailedError(f"ClickHouse does not answer as it should (VSAY_CLICKHOUSE_URL): {error}") from error
+    finally:
+        await clickhouse.close()
 
 
 def _days(since: date, until: date) -> Iterator[date]:

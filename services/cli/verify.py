@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 
 from contracts import keys
+from contracts.access import Action
 from contracts.proof import Finding
+from services.cli import access
 from services.cli.connection import FailedError, connected, settings_of
 from services.runtime.clickhouse import FAILURES, ClickHouse
 from services.runtime.evidence import Evidence
@@ -27,7 +29,7 @@ async def verify(arguments: argparse.Namespace) -> None:
     noted = [_noted(text) for text in arguments.anchor]
     sessions = events = errors = 0
     try:
-        async with _verifier(arguments.keys) as verifier:
+        async with _verifier(arguments) as verifier:
             if arguments.sessions:
                 reports = _each(verifier, arguments.sessions)
             else:
@@ -57,14 +59,18 @@ async def _each(verifier: Verifier, session_ids: list[str]) -> AsyncIterator[Ses
 
 
 @asynccontextmanager
-async def _verifier(keys_file: Path | None) -> AsyncIterator[Verifier]:
+async def _verifier(arguments: argparse.Namespace) -> AsyncIterator[Verifier]:
+    """Once it is recorded that somebody reads what was asked for."""
     settings = settings_of(ClickHouseSettings)
-    believed = _keys(keys_file) if keys_file else None
+    believed = _keys(arguments.keys) if arguments.keys else None
     clickhouse = ClickHouse(settings)
     try:
         async with connected(settings) as jetstream:
-            known = believed or await PublicKeys.load(jetstream)
-            yield Verifier(Evidence(clickhouse), jetstream, known, retention_days=settings.retention_days)
+            known, evidence = believed or await PublicKeys.load(jetstream), Evidence(clickhouse)
+            asked = {name: text for name, text in (("from", arguments.from_), ("to", arguments.to)) if text}
+            for session_id in arguments.sessions or [""]:
+                await access.record(jetstream, evidence, Action.VERIFICATION, asked, session_id=session_id)
+            yield Verifier(evidence, jetstream, known, retention_days=settings.retention_days)
     finally:
         await clickhouse.close()
 

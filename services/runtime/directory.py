@@ -90,6 +90,11 @@ class Directory:
         """The organization; None when there is none. Raises `UnreadableValueError`, as all that reads does."""
         return await self._organizations.get(org_id)
 
+    async def organizations(self) -> list[Organization]:
+        """All of them, by id."""
+        found = await self._organizations.all()
+        return [found[org_id] for org_id in sorted(found)]
+
     async def user(self, user_id: str) -> User | None:
         """The user, of whatever organization; None when there is none."""
         return await self._users.get(user_id)

@@ -54,6 +54,11 @@ class Evidence:
         rows = await self._rows(_ORG, {"session_id": session_id})
         return str(rows[0][0]) if rows else None
 
+    async def org_ids(self, session_id: str = "") -> list[str]:
+        """Of which organizations there are events, or anchors; of one session, if it is given."""
+        rows = await self._rows(_ORGS_OF if session_id else _ORGS, {"session_id": session_id})
+        return [str(row[0]) for row in rows]
+
     async def events(self, session_id: str) -> AsyncIterator[Recorded]:
         """All rows of a session, by their numbers."""
 
@@ -126,6 +131,13 @@ _WITH_SESSION: Final = " AND has(session_ids, {first:String})"
 _ORG: Final = """
 SELECT org_ids[indexOf(session_ids, {session_id:String})] FROM anchors
 WHERE has(session_ids, {session_id:String}) ORDER BY number LIMIT 1"""
+
+_ORGS: Final = """
+SELECT org_id FROM events GROUP BY org_id
+UNION DISTINCT SELECT org_id FROM anchors ARRAY JOIN org_ids AS org_id GROUP BY org_id"""
+_ORGS_OF: Final = """
+SELECT org_id FROM events WHERE session_id = {session_id:String} GROUP BY org_id
+UNION DISTINCT SELECT org_ids[indexOf(session_ids, {session_id:String})] FROM anchors WHERE has(session_ids, {session_id:String})"""
 
 _EVENTS: Final = """
 SELECT org_id, session_id, seq, toUnixTimestamp64Micro(at), type, attrs, data, chain FROM events

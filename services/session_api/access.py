@@ -5,25 +5,21 @@ and nothing is shown. `audit` moves entries into ClickHouse, as it does events.
 """
 
 import json
-from datetime import UTC, datetime, timedelta
-from secrets import token_urlsafe
 from typing import Annotated, Final
 
 from litestar import Controller, get
 from litestar.params import QueryParameter
 
-from contracts import access, subjects
-from contracts.access import DETAIL_CHARACTERS_MAX, Access, Action
+from contracts.access import DETAIL_CHARACTERS_MAX, READER_ID_PATTERN, Action, Reader
 from contracts.api import AccessList, ErrorCode, Success
-from contracts.ids import SESSION_ID_PATTERN, USER_ID_PATTERN
-from contracts.streams import ACCESS
+from contracts.ids import SESSION_ID_PATTERN
+from services.runtime import access
 from services.session_api import listing
 from services.session_api.auth import Call, address, user_agent
 from services.session_api.errors import RefusedError
 from services.session_api.gateway import Gateway
-from services.session_api.history import EPOCH, History
+from services.session_api.history import History
 
-PUBLISH_SECONDS: Final = 5.0
 PAGE_ENTRIES_MAX: Final = 500
 PARAMETER_CHARACTERS_MAX: Final = 500
 
@@ -34,24 +30,16 @@ async def record(request: Call, gateway: Gateway, action: Action, session_id: st
     `session_id` is empty for what concerns more than one session. Raises `nats.errors.Error` when it cannot be stored.
     """
     caller = request.user
-    entry = Access(
-        id=f"acc_{token_urlsafe(15)}",
-        at=(datetime.now(UTC) - EPOCH) // timedelta(microseconds=1),
+    await access.record(
+        gateway.jetstream,
         org_id=caller.org,
-        user=caller.person(),
-        role=caller.role,
-        action=action.value,
+        user=Reader.of(caller.person()),
+        role=caller.role.value,
+        action=action,
         session_id=session_id,
         detail=_parameters(request),
         ip_address=address(request),
         user_agent=user_agent(request),
-    )
-    await gateway.jetstream.publish(
-        subjects.access(caller.org),
-        access.encode(entry),
-        timeout=PUBLISH_SECONDS,
-        stream=ACCESS.name,
-        headers={"Nats-Msg-Id": entry.id},
     )
 
 
@@ -67,7 +55,7 @@ class AccessRecords(Controller):
         request: Call,
         gateway: Gateway,
         history: History,
-        user_id: Annotated[str | None, QueryParameter(pattern=USER_ID_PATTERN, description="Who read")] = None,
+        user_id: Annotated[str | None, QueryParameter(pattern=READER_ID_PATTERN, description="Who read")] = None,
         session_id: Annotated[str | None, QueryParameter(pattern=SESSION_ID_PATTERN, description="Of which session")] = None,
         from_: Annotated[str | None, QueryParameter(name="from", description="ISO 8601; then or later")] = None,
         to: Annotated[str | None, QueryParameter(description="ISO 8601; before; a bare date is included")] = None,

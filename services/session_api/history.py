@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import msgspec
 from nats.js import JetStreamContext
 
-from contracts.api import AccessRecord, LogEntry, LogType, UserDetail
+from contracts.api import AccessRecord, LogEntry, LogType, ReaderDetail
 from contracts.events import ConnectError, EndReason, Person, Target
 from contracts.live import LiveSession, LiveState
 from contracts.proof import Keys
@@ -295,7 +295,7 @@ def _access_record(row: Sequence[Any]) -> AccessRecord:
     return AccessRecord(
         id=id_,
         at=_moment(at),
-        user=UserDetail(user_id, user_name, user_email),
+        user=ReaderDetail(user_id, user_name, user_email),
         role=role,
         action=action,
         session_id=session_id or None,

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import pwd
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +15,12 @@ import pytest
 from contracts import access
 from contracts.streams import ACCESS, AUDIT_ACCESS
 from services.audit.horizon import purge_moved
+from services.runtime.version import VERSION
 from tests.integration.installation import Installation, installation
 from tests.integration.processes import Client, Service
 from tests.integration.servers import ClickHouse
 from tests.integration.stories import Story, publish
+from tests.integration.test_cli import vsay
 
 WAIT_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.05
@@ -94,6 +99,30 @@ async def test_who_read_what_is_listed_for_auditors(installed: Installation) -> 
     readings = (await auditor.data("GET", "/v1/access?user_id=usr_auditor&session_id=sess_1"))["access"]
     assert {entry["action"] for entry in readings} <= {"access"}, "reading the list is recorded too"
     assert audit.exit_status is None
+
+
+async def test_who_reads_with_vsay_on_a_host_is_listed_too(installed: Installation, clickhouse: ClickHouse, tmp_path: Path) -> None:
+    _, api, tokens = await begin(installed)
+    where = {"nats_url": installed.nats.url, "clickhouse_url": clickhouse.url}
+    day = ("--from", "2024-01-01", "--to", "2024-01-02")
+    status, out, err = await vsay("export", "logs", *day, "--output", str(tmp_path / "files"), home=tmp_path, **where)
+    assert (status, err, len(out.splitlines())) == (0, "", 1)
+    status, out, _ = await vsay("audit", "verify", "sess_1", home=tmp_path, **where)
+    assert "1 sessions" in out
+
+    auditor = installed.client(api, tokens["usr_auditor"])
+    verified, exported = await listed(auditor, "", 2)
+    name = pwd.getpwuid(os.getuid()).pw_name
+    for entry in (verified, exported):
+        assert (entry["user"]["id"], entry["user"]["email"], entry["role"]) == (f"os:{name}", "", "host")
+        assert (entry["ip_address"], entry["user_agent"]) == (f"host:{socket.gethostname()}", f"vsay/{VERSION}")
+    assert (verified["action"], verified["session_id"]) == ("verification", "sess_1")
+    assert (exported["action"], exported["session_id"]) == ("export", None)
+    assert exported["detail"].items() >= {"views": "logs", "from": "2024-01-01", "to": "2024-01-02"}.items()
+    assert len(await listed(auditor, f"&user_id=os:{name}", 2)) == 2
+    foreign = installed.client(api, tokens["usr_foreign"])
+    [theirs] = await listed(foreign, "", 1)
+    assert theirs["action"] == "export", "an export of all organizations is seen by each, a session's verification by its own"
 
 
 READINGS = {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import access
-from contracts.access import DETAIL_CHARACTERS_MAX, Access, Action
+from contracts.access import DETAIL_CHARACTERS_MAX, HOST_ROLE, Access, Action, Reader
 from contracts.directory import UserRole
 from tests.unit.examples import FIRST_AT, JOHN, ORG, SESSION
 
@@ -18,8 +18,8 @@ EXAMPLE = Access(
     id="acc_1",
     at=FIRST_AT,
     org_id=ORG,
-    user=JOHN,
-    role=UserRole.OPERATOR,
+    user=Reader.of(JOHN),
+    role=UserRole.OPERATOR.value,
     action=Action.LOGS.value,
     session_id=SESSION,
     detail='{"format": "text"}',
@@ -27,16 +27,35 @@ EXAMPLE = Access(
     user_agent="Mozilla/5.0",
 )
 
+OF_A_HOST = msgspec.structs.replace(
+    EXAMPLE,
+    id="acc_2",
+    user=Reader("os:alice", "Alice A.", ""),
+    role=HOST_ROLE,
+    action=Action.EXPORT.value,
+    session_id="",
+    detail='{"views": "events", "login": "bob"}',
+    ip_address="host:gateway-1",
+    user_agent="vsay/0.1.0",
+)
 
-def test_golden_bytes_decode_to_what_was_meant() -> None:
-    payload = (GOLDEN / "01.msgpack").read_bytes()
-    assert access.decode(payload) == EXAMPLE
-    assert access.encode(EXAMPLE) == payload
+
+@pytest.mark.parametrize(("name", "entry"), [("01", EXAMPLE), ("02", OF_A_HOST)], ids=["through the API", "on a host"])
+def test_golden_bytes_decode_to_what_was_meant(name: str, entry: Access) -> None:
+    payload = (GOLDEN / f"{name}.msgpack").read_bytes()
+    assert access.decode(payload) == entry
+    assert access.encode(entry) == payload
+
+
+@pytest.mark.parametrize("id_", ["os:", "os:a b", "alice", "usr_a:b", "os_alice"])
+def test_who_is_neither_of_the_directory_nor_of_a_host_is_refused(id_: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        access.decode(access.encode(msgspec.structs.replace(OF_A_HOST, user=Reader(id_, "Alice", ""))))
 
 
 @given(st.text(max_size=50), st.text(max_size=50), st.sampled_from(UserRole), st.integers(0, 2**62))
 def test_what_is_encoded_is_decoded(session_id: str, user_agent: str, role: UserRole, at: int) -> None:
-    entry = msgspec.structs.replace(EXAMPLE, session_id=session_id, user_agent=user_agent, role=role, at=at)
+    entry = msgspec.structs.replace(EXAMPLE, session_id=session_id, user_agent=user_agent, role=role.value, at=at)
     assert access.decode(access.encode(entry)) == entry
 
 
