@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -12,9 +11,6 @@ from terminal.lines import Entered
 from terminal.masking import MASKED
 from terminal.observations import CommandEntered, CommandFinished, Observation, TextShown
 from terminal.text import FISH_SIGN, FULL_SCREEN, Collector
-
-AHEAD_LINES_MAX: Final = 64
-"""Of lines that were echoed without a prompt; the oldest are told as what a program was given."""
 
 COMMAND_CHARS_MAX: Final = 64 * 1024
 """Of one command's text; what is longer is cut, and says so."""
@@ -39,7 +35,6 @@ class Commands:
         self._held: Entered | None = None
         self._held_seq = 0
         self._held_is_done = False
-        self._ahead: deque[Entered] = deque()
         self._running = ""
         self._is_fish = False
         self._key_lines = 0
@@ -58,11 +53,6 @@ class Commands:
     def is_held(self) -> bool:
         """Whether a line was entered that may be continued."""
         return self._held is not None
-
-    @property
-    def expects_again(self) -> str:
-        """A line that was typed before its reader was ready, which may show it once more at its prompt; else empty."""
-        return self._ahead[0].text if self._ahead else ""
 
     @property
     def editor_indents(self) -> bool:
@@ -95,9 +85,7 @@ class Commands:
         self._ended_seq = seq
 
     def enter(self, entered: Entered, seq: int) -> list[Observation]:
-        """A line was entered with output event `seq`."""
-        if not entered.prompt:
-            return self._hold_ahead(entered)
+        """A line was entered at a prompt with output event `seq`."""
         told: list[Observation] = []
         held = self._held
         if entered.continues and held is not None and held.prompt != entered.prompt:
@@ -105,7 +93,6 @@ class Commands:
             self._held_seq = seq
             return []
         told += self.release()
-        told += self._ahead_was_input(entered.text)
         told += self.end(seq)
         self._held, self._held_seq, self._is_marked = entered, seq, False
         self._collector = Collector()
@@ -153,34 +140,14 @@ class Commands:
             told.append(CommandFinished(self.total, max(seq, self._text_from_seq), self._exit_status))
         return told
 
-    def rest(self) -> list[Observation]:
-        """Lines that were typed ahead and that nothing has shown again."""
-        return self._ahead_was_input("")
-
-    def _hold_ahead(self, entered: Entered) -> list[Observation]:
-        self._ahead.append(entered)
-        if len(self._ahead) <= AHEAD_LINES_MAX:
-            return []
-        return [*self.release(), *self._given(self._ahead.popleft())]
-
-    def _ahead_was_input(self, text: str) -> list[Observation]:
-        """Lines without a prompt, before the one that reads `text` now, were given to a program that ran."""
-        told: list[Observation] = []
-        lines = [*self._ahead]
-        again = next((number for number, line in enumerate(lines) if line.text == text), None)
-        for line in lines[:again]:
-            self._ahead.popleft()
-            told += self._given(line)
-        if again is not None:
-            self._ahead.popleft()
-        return told
-
-    def _given(self, line: Entered) -> list[Observation]:
-        """A line that a program was given is told as a command of its own, without output: that is the program's."""
-        ended = self.end(line.started_seq)
-        command = self._entered(line, line.started_seq)
+    def read(self, entered: Entered) -> list[Observation]:
+        """A line was read that no prompt stood before: it is a command of its own, without output, as that is not told apart."""
+        told = [*self.release(), *self.end(entered.started_seq)]
+        told.append(self._entered(entered, entered.started_seq))
         self._parts = 0
-        return [*ended, command, CommandFinished(self.total, line.started_seq)]
+        if not entered.context:
+            self._running = program(entered.text)
+        return [*told, CommandFinished(self.total, entered.started_seq)]
 
     def _entered(self, entered: Entered, seq: int) -> CommandEntered:
         self.total += 1

@@ -29,6 +29,7 @@ _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 LETTERS_MIN: Final = 2
 """So many letters have to be seen somewhere in a line to know it by them."""
 
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _LINE_ENDS: Final = re.compile(rb"\r\n|\r")
 
 
@@ -73,6 +74,12 @@ def text(keys: bytes) -> str | None:
             case _:
                 return None
     return "".join(characters) + typed[position:].decode("utf-8", "replace")
+
+
+def as_driver_echoes(keys: bytes) -> str:
+    """What the terminal's driver shows of `keys` when no program reads them yet: control characters as ^A, tabs as they are."""
+    shown = _CONTROL.sub(lambda key: b"^" + bytes([key[0][0] ^ 0x40]), keys)
+    return shown.decode("utf-8", "replace")
 
 
 def could_show(keys: bytes, shown: str) -> bool:

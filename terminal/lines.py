@@ -44,6 +44,8 @@ class Entry(Struct):
     """A line that is being typed: its keys so far, and the screen's line before them when that was a prompt."""
 
     prompt: str | None
+    is_placed: bool
+    """Whether that is sure; else the prompt may be drawn only later than the keys were typed."""
     started_seq: int
     keys: bytearray
     pieces: list[tuple[int, int]]
@@ -69,6 +71,10 @@ class Entered(Struct, frozen=True):
     prompt: str
     is_secret: bool = False
     """Shown, and yet the answer to a question for a secret."""
+    is_ahead: bool = False
+    """Echoed where no prompt stood: what reads it is not known yet."""
+    keys: bytes = b""
+    """Of such a line, when keys are among them that do something else at a prompt than what the echo shows."""
 
 
 class Seen(Struct, frozen=True):
@@ -82,6 +88,8 @@ class Seen(Struct, frozen=True):
     entered: Entered | None = None
     finished: bool = False
     """The screen's line is done: it was a prompt and what was typed at it."""
+    is_veiled: bool = False
+    """What was entered is hidden by what reads it."""
 
 
 class Lines:
@@ -126,12 +134,12 @@ class Lines:
         """Whether a line was entered at this prompt lately."""
         return line in self._prompts
 
-    def typed(self, data: bytes, line: str, seq: int) -> list[Seen]:
-        """Keys were typed while the cursor's line was `line`, after output event `seq`."""
+    def typed(self, data: bytes, line: str, seq: int, *, is_quiet: bool = False) -> list[Seen]:
+        """Keys were typed while the cursor's line was `line`, after output event `seq`; `is_quiet`: long after it."""
         seen: list[Seen] = []
         for keys, is_end, pasting in typed_keys.lines(data, pasting=self._pasting):
             self._pasting = pasting
-            seen += self._press(keys, line, seq, is_end=is_end)
+            seen += self._press(keys, line, seq, is_end=is_end, is_quiet=is_quiet)
         return seen
 
     def unseen(self, line: str, seq: int) -> None:
@@ -142,6 +150,24 @@ class Lines:
         """The machine sent something, so what it shows of the keys so far may have come."""
         for entry in self._waiting:
             entry.had_output = True
+
+    def stands_at(self, line: str) -> None:
+        """The output goes up to the cursor's `line`: a prompt, perhaps, that was drawn later than keys were typed at it."""
+        entry = self._waiting[0] if self._waiting else self._typing
+        if entry is None or entry.is_placed or entry.told:
+            return
+        known = max((prompt for prompt in self._prompts if line.startswith(prompt)), key=len, default=None)
+        prompt = entry.prompt
+        if prompt is not None and line.startswith(prompt):
+            if known is not None and known.startswith(prompt):
+                entry.prompt = known
+            entry.is_placed = line != entry.prompt
+        elif known is not None:
+            entry.prompt, entry.is_placed = known, True
+        elif not line.strip():
+            entry.prompt = None
+        elif prompt is None or not prompt.startswith(line):
+            entry.prompt = _before_keys(line, entry)
 
     def finished(self, line: str) -> list[Seen]:
         """The screen finishes a line, which reads `line`: the newline of an Enter came back, or a program wrote one."""
@@ -154,10 +180,10 @@ class Lines:
             return [self._forget(self._waiting.popleft())]
         return []
 
-    def accepted(self, look: Look, *, again: str = "", indents: bool = False) -> list[Seen]:
+    def accepted(self, look: Look, *, again: Entered | None = None, indents: bool = False) -> list[Seen]:
         """A line editor is done with what it shows in `look`; it need not be what the keys say.
 
-        `again`: a line that was typed before, and may be read only now. `indents`: the editor is one that sets the lines
+        `again`: a line that was typed before, and is read only now. `indents`: the editor is one that sets the lines
         of a command below each other, as fish does.
         """
         self._pasting = False
@@ -166,8 +192,8 @@ class Lines:
             self._typing = None
         seen, entries = self._entries_of(look)
         self.enters = max(self.enters - (sum(entry.is_entered for entry in entries) if entries else 1), 0)
-        if look.prompt is None and not entries and again and look.lines[-1].endswith(again):
-            text, confidence, prompt = again, "screen", look.lines[-1].removesuffix(again)
+        if look.prompt is None and not entries and again is not None:
+            text, confidence, prompt = again.text, "screen", again.prompt
         else:
             text, confidence, prompt = _edited(entries, look, indents=indents)
         seen += [self._told(entry, text) for entry in entries]
@@ -175,7 +201,7 @@ class Lines:
             text = ""
         self.knows(prompt, context(prompt))
         if not text.strip() or is_veiled(text):
-            return [*seen, Seen(finished=True)]
+            return [*seen, Seen(finished=True, is_veiled=bool(text.strip()))]
         started_seq = entries[0].started_seq if entries else 0
         entered = Entered(text.rstrip(), confidence, started_seq, context(prompt), is_continuation(prompt), prompt)
         return [*seen, Seen(entered=entered, finished=True)]
@@ -204,12 +230,13 @@ class Lines:
         self._typing = None
         return [each for each in map(self._forget, entries) if each != Seen()]
 
-    def _press(self, keys: bytes, line: str, seq: int, *, is_end: bool) -> list[Seen]:
+    def _press(self, keys: bytes, line: str, seq: int, *, is_end: bool, is_quiet: bool) -> list[Seen]:
         entry = self._typing
         if entry is None:
             # With lines still waiting, the screen does not stand at this line's prompt yet; a blank line is none.
             prompt = None if self._waiting or not line.strip() else line
-            entry = self._typing = Entry(prompt, seq, bytearray(), [])
+            is_placed = prompt is not None and (is_quiet or prompt in self._prompts)
+            entry = self._typing = Entry(prompt, is_placed, seq, bytearray(), [])
         if self._bytes + len(keys) > KEYS_BYTES_MAX or len(self._waiting) >= ENTRIES_MAX:
             self._typing = None
             self._bytes -= len(entry.keys)
@@ -272,7 +299,9 @@ class Lines:
         if not text.strip() or entry.is_aborted:
             is_line = not entry.is_aborted or bool(printable_runs(bytes(entry.keys)))
             return Seen(echoed=echoed.echoed, typed_after=echoed.typed_after, finished=is_line)
-        before = line[: len(line) - len(text)]
+        keys = without_end(bytes(entry.keys))
+        is_edited = entry.prompt is None and typed_keys.text(keys) is None
+        before = "" if is_edited else line[: len(line) - len(text)]
         entered = Entered(
             text=text.rstrip(),
             confidence="screen",
@@ -281,8 +310,11 @@ class Lines:
             continues=is_continuation(before),
             prompt=before,
             is_secret=is_for_secret(before),
+            is_ahead=not before,
+            keys=keys if is_edited else b"",
         )
-        return Seen(echoed=echoed.echoed, typed_after=echoed.typed_after, entered=entered, finished=True)
+        after = entry.pieces[-1][1] if entry.is_entered else None
+        return Seen(echoed.echoed, echoed.typed_after, entered_after=after, entered=entered, finished=True)
 
     def _forget(self, entry: Entry) -> Seen:
         """Nothing of it was shown, as at a password prompt."""
@@ -307,7 +339,8 @@ def _edited(entries: Sequence[Entry], look: Look, *, indents: bool) -> tuple[str
             return expected, "input", look.prompt
         return (expected if same else shown), "screen", look.prompt
     if last and look.lines[-1].endswith(last):
-        return expected, "input", look.lines[-1].removesuffix(last) if "\n" not in expected else ""
+        is_whole = "\n" not in expected
+        return expected, "screen" if is_whole else "input", look.lines[-1].removesuffix(last) if is_whole else ""
     runs = printable_runs(without_end(bytes(entries[0].keys))) if entries else []
     longest = max(runs, key=len, default="")
     if len(longest) > 1 and longest in look.lines[-1]:
@@ -354,10 +387,13 @@ def _command(entry: Entry, line: str) -> str | None:
     expected = typed_keys.text(keys)
     if expected is not None and expected.strip():
         if entry.prompt is not None and line.startswith(entry.prompt):
-            return expected if could_show(keys, line[len(entry.prompt) :]) else None
+            return expected if could_show(keys, line[len(entry.prompt) :].removeprefix(" " * (not entry.is_placed))) else None
         return expected.rstrip() if line.endswith(expected.rstrip()) else None
     if entry.prompt is None:
-        return "" if expected is not None else None
+        if expected is not None:
+            return ""
+        echoed = typed_keys.as_driver_echoes(keys)
+        return echoed if line.split() == echoed.split() else None
     if expected is not None or not printable_runs(keys):
         text = line[len(entry.prompt) :] if line.startswith(entry.prompt) else ""
         if expected is not None:
@@ -382,6 +418,16 @@ def _is_shown(entry: Entry, line: str) -> bool:
 def _is_unshown(entry: Entry, line: str) -> bool:
     """Whether the line of `entry` is finished and shows nothing of it, as after a password."""
     return entry.prompt is not None and line.rstrip() == entry.prompt.rstrip() and bool(printable_runs(bytes(entry.keys)))
+
+
+def _before_keys(line: str, entry: Entry) -> str | None:
+    """What of `line` was there before the keys of `entry` were echoed, as far as they are."""
+    run = next(iter(printable_runs(bytes(entry.keys))), "")
+    for size in range(min(len(run), len(line)), 0, -1):
+        before = line[:-size]
+        if line.endswith(run[:size]) and not before[-1:].isalnum():
+            return before if before.strip() else None
+    return line
 
 
 def _masked(entry: Entry) -> Seen:

@@ -1,21 +1,22 @@
 """Watches one terminal: gets every byte that is typed and shown, tells what a person would say has happened."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
 from msgspec.structs import replace
 
 from terminal import marks
+from terminal.ahead import Ahead, Fate
 from terminal.commands import Commands
 from terminal.emulator import Emulator, Screen
 from terminal.lines import Entered, Lines, Seen
 from terminal.marks import Kind, Mark
 from terminal.observations import InputEchoed, InputMasked, Observation
-from terminal.prompts import Look, is_continuation, look
+from terminal.prompts import Look, is_continuation, is_for_secret, look
 
-DETECTION: Final = 1
+DETECTION: Final = 2
 """Counts up when what is told of the same bytes changes; logs that were rebuilt say by which they were."""
 
 LOOKS_MAX: Final = 1000
@@ -36,6 +37,11 @@ class Observer:
         self._emulator = Emulator(cols, rows)
         self._lines = Lines()
         self._commands = Commands(mask)
+        self._ahead = Ahead()
+        self._entered = 0
+        """How many lines were entered at prompts."""
+        self._is_quiet = False
+        """Whether nothing was shown for a moment."""
         self._seq = 0
         self._carry = b""
         """The end of the output that may be the beginning of a mark or a newline."""
@@ -69,7 +75,10 @@ class Observer:
         if self._full_screen:  # what its keys show, if anything, cannot be told
             was_masked, self._masked_there = self._masked_there, True
             return [] if was_masked else [InputMasked()]
-        return self._told(self._lines.typed(data, self._emulator.line(), self._seq))
+        line = "" if self._newline_follows else self._emulator.line()
+        if self._ahead and is_for_secret(line):
+            self._ahead.doubt()
+        return self._told(self._lines.typed(data, line, self._seq, is_quiet=self._is_quiet))
 
     def typed_unseen(self) -> None:
         """A line was typed that was not shown, and so was not kept: what a record can tell of it."""
@@ -78,7 +87,7 @@ class Observer:
 
     def shown(self, data: bytes, seq: int) -> list[Observation]:
         """Output event `seq`."""
-        self._seq = seq
+        self._seq, self._is_quiet = seq, False
         self._lines.output_came()
         if self._carry:
             data, self._carry = self._carry + data, b""
@@ -88,7 +97,11 @@ class Observer:
         if not self._watches() and not marks.may_hold(data):
             self._show(data)
             return []
-        return self._walk(data)
+        told = self._walk(data)
+        if self._lines.has_keys and not self._full_screen and self._looks <= LOOKS_MAX:
+            self._looks += 1
+            self._lines.stands_at("" if self._newline_follows else self._emulator.line())
+        return told
 
     def resized(self, cols: int, rows: int) -> list[Observation]:
         """The terminal has another size from here on."""
@@ -98,23 +111,29 @@ class Observer:
     def settle(self) -> list[Observation]:
         """Nothing has happened for a moment: what is still open is decided."""
         self._flush()
-        if not self._lines.has_keys and not self._commands.is_held and not self._editing:
+        self._is_quiet = True
+        if not self._lines.has_keys and not self._commands.is_held and not self._editing and not self._ahead:
             return self._commands.text(self._seq)
         line = self._emulator.line()
-        told = self._told(self._lines.settled(line, editing=self._editing))
-        if is_continuation(line):
+        is_open = is_continuation(line)
+        if self._ahead and is_for_secret(line):
+            self._ahead.doubt()
+        told = self._fated(self._ahead.settled(self._entered)) if self._editing and not is_open else []
+        told += self._told(self._lines.settled(line, editing=self._editing))
+        if is_open:
             return told
         told += self._commands.release()
         if self._editing:
-            return [*told, *self._commands.end(self._seq), *self._commands.rest()]
+            return [*told, *self._commands.end(self._seq)]
         return [*told, *self._commands.text(self._seq)]
 
     def finish(self) -> list[Observation]:
         """The session is over."""
         self._flush()
         line = self._emulator.line()
-        told = self._told([*self._lines.settled(line, editing=False), *self._lines.forget_all()])
-        told += [*self._commands.release(), *self._commands.rest()]
+        told = self._fated(self._ahead.finish(line, self._entered, has_editor=self._has_editor))
+        told += self._told([*self._lines.settled(line, editing=False), *self._lines.forget_all()])
+        told += self._commands.release()
         if self._lines.is_prompt(line):
             self._commands.drop_line()
         return [*told, *self._commands.end(self._seq)]
@@ -133,11 +152,11 @@ class Observer:
             return False
         if self._editing:
             return self._is_enter_due()
-        return self._lines.is_waiting or self._commands.is_held or bool(self._commands.expects_again)
+        return self._lines.is_waiting or self._commands.is_held or bool(self._ahead)
 
     def _is_enter_due(self) -> bool:
         """Whether Enter was typed that no line was seen to be entered by, at the line editor's prompt."""
-        return self._lines.enters > 0 or bool(self._commands.expects_again)
+        return self._lines.enters > 0 or bool(self._ahead)
 
     def _walk(self, data: bytes) -> list[Observation]:
         """Show `data`, looking at the screen before every newline and at every mark that can tell something."""
@@ -196,15 +215,24 @@ class Observer:
             self._newline_follows = False
             return []
         line = self._emulator.line()
-        again = self._commands.expects_again
         seen = self._lines.finished(line)
         if not seen and self._lines.is_waiting and (longer := self._emulator.line_over_full_rows()) != line:
             seen = self._lines.finished(longer)
-        if again and not any(each.entered for each in seen) and line != again and line.endswith(again):
-            prompt = line.removesuffix(again)
-            seen.append(Seen(entered=Entered(again, "screen", self._seq, "", is_continuation(prompt), prompt), finished=True))
+        if self._ahead:
+            seen += self._ahead_of(line, seen)
         released = [] if any(each.entered and each.entered.continues for each in seen) else self._commands.release()
         return [*released, *self._told(seen)]
+
+    def _ahead_of(self, line: str, seen: list[Seen]) -> list[Seen]:
+        """What a finished `line`, in which `seen` was seen, tells of the lines that were typed ahead."""
+        if is_for_secret(line):
+            self._ahead.doubt()
+        if any(each.entered for each in seen):
+            return []
+        if again := self._ahead.again(line, known=self._lines.prompts()):
+            return [Seen(entered=replace(again, started_seq=self._seq, continues=is_continuation(again.prompt)), finished=True)]
+        self._ahead.passes(line)
+        return []
 
     def _looked(self) -> Look:
         prompts = self._lines.prompts()
@@ -216,11 +244,12 @@ class Observer:
         """The line editor gives the terminal back: what it shows was entered."""
         before_newline, since = self._look, self._since
         is_newest = before_newline is not None and _SHOWS_NOTHING.fullmatch(since.removeprefix(b"\r").removeprefix(b"\n"))
-        seen = self._lines.accepted(
-            before_newline if is_newest and before_newline else self._looked(),
-            again=self._commands.expects_again,
-            indents=self._commands.editor_indents,
-        )
+        look = before_newline if is_newest and before_newline else self._looked()
+        again = self._ahead.again(look.lines[-1], known=self._lines.prompts()) if self._ahead else None
+        if again is None and not self._lines.enters and not self._lines.is_waiting:
+            self._leave_editor()
+            return self._told(self._lines.abandoned())
+        seen = self._lines.accepted(look, again=again, indents=self._commands.editor_indents)
         told = self._told(seen)
         self._leave_editor()
         self._newline_follows = not is_newest
@@ -248,6 +277,7 @@ class Observer:
                 return self._told(self._lines.abandoned())
             case Kind.FULL_SCREEN_ON:
                 self._full_screen, self._masked_there = True, False
+                self._ahead.doubt()
                 self._commands.full_screen()
                 return [*self._commands.release(), *self._told(self._lines.forget_all())]
             case Kind.FULL_SCREEN_OFF:
@@ -261,6 +291,8 @@ class Observer:
                 told_text, self._told_text = mark.told or self._told_text, ""
                 is_typed = self._lines.enters > 0
                 told = self._accepted() if self._editing and self._is_enter_due() else []  # fish says it before it lets go
+                if is_typed and told_text.strip() and not self._commands.is_held:
+                    told += self._passed(Entered(told_text, "exact", self._seq, "", continues=False, prompt="told"))
                 return [*told, *self._commands.execute(told_text, self._seq, is_typed=is_typed)]
             case Kind.EXECUTED:
                 self._commands.executed(mark.exit_status)
@@ -275,16 +307,57 @@ class Observer:
     def _told(self, seen: list[Seen]) -> list[Observation]:
         told: list[Observation] = []
         for each in seen:
-            if each.masked and told[-1:] != [masked := InputMasked(each.entered_after)]:
-                told.append(masked)
-            if each.echoed:
-                told.append(InputEchoed(each.echoed, each.typed_after))
-            if each.finished and each.entered and not each.entered.prompt:
-                pass  # echoed in the midst of a program's output, to which it belongs
-            elif each.finished:
+            entered = each.entered
+            if entered and entered.is_ahead:
+                told += self._fated(self._ahead.hold(each, entered, self._entered))
+                continue
+            if each.masked or each.is_veiled:
+                self._ahead.doubt()
+            if entered:
+                told += self._passed(entered)
+            told += self._keys_told(each, told)
+            if each.finished:
                 self._commands.drop_line()
-            if each.entered:
-                told += self._commands.enter(self._in_context(each.entered), self._seq)
+            if entered:
+                told += self._commands.enter(self._in_context(entered), self._seq)
+        return told
+
+    def _keys_told(self, seen: Seen, told: Sequence[Observation]) -> list[Observation]:
+        """What became of keys: not before those that were typed ahead of them."""
+        if self._ahead and (seen.masked or seen.echoed):
+            return self._fated(self._ahead.defer(replace(seen, entered=None), self._entered))
+        return self._observed(seen, told)
+
+    def _observed(self, seen: Seen, told: Sequence[Observation]) -> list[Observation]:
+        """What became of keys, behind what is `told` already."""
+        observed: list[Observation] = []
+        if seen.masked and list(told[-1:]) != [masked := InputMasked(seen.entered_after)]:
+            observed.append(masked)
+        if seen.echoed:
+            observed.append(InputEchoed(seen.echoed, seen.typed_after))
+        return observed
+
+    def _passed(self, entered: Entered) -> list[Observation]:
+        """A line was entered at a prompt: it is one that was typed ahead, or behind them."""
+        told: list[Observation] = []
+        if self._ahead and (not entered.continues or self._ahead.has(entered.text)):
+            has_editor = self._editing or self._has_editor
+            told = self._fated(self._ahead.entered(entered.text, entered.prompt, self._entered, has_editor=has_editor))
+        self._entered += 1
+        return told
+
+    def _fated(self, decided: list[tuple[Fate, Seen]]) -> list[Observation]:
+        """What became of lines that were typed ahead, and of keys behind them."""
+        told: list[Observation] = []
+        for fate, seen in decided:
+            match fate:
+                case Fate.UNKNOWN:
+                    told += self._observed(Seen(masked=True, entered_after=seen.entered_after), told)
+                case Fate.GIVEN | Fate.RAN if seen.entered:
+                    reader = self._commands.running if fate is Fate.GIVEN else ""
+                    told += [*self._observed(seen, told), *self._commands.read(replace(seen.entered, context=reader))]
+                case _:
+                    told += self._observed(seen, told)
         return told
 
     def _in_context(self, entered: Entered) -> Entered:
