@@ -46,7 +46,7 @@ class Fate(Enum):
 
 
 class Line(Struct):
-    """`seen.entered` is what was typed. `given_to`: how many lines had been entered at prompts, so which program ran; None: none can have got it."""
+    """`given_to`: how many lines had been entered at prompts then, which says what program ran; None: it cannot be given to any."""
 
     seen: Seen
     entered: Entered

@@ -118,7 +118,9 @@ class Lines:
     def prompts(self) -> list[str]:
         """Prompts at which a line may end now, the likeliest first."""
         entries = [*islice(self._waiting, PROMPTS_MAX), *([self._typing] if self._typing else [])]
-        return list(dict.fromkeys([*(entry.prompt for entry in entries if entry.prompt), *reversed(self._prompts)]))
+        placed = [entry.prompt for entry in entries if entry.prompt and entry.is_placed]
+        others = [entry.prompt for entry in entries if entry.prompt and not entry.is_placed]
+        return list(dict.fromkeys([*placed, *reversed(self._prompts), *others]))
 
     def knows(self, prompt: str, reader: str = "") -> str:
         """`prompt` is one, at which `reader` reads unless it was known before; returns what reads there."""
@@ -161,7 +163,9 @@ class Lines:
         if prompt is not None and line.startswith(prompt):
             if known is not None and known.startswith(prompt):
                 entry.prompt = known
-            entry.is_placed = line != entry.prompt
+            elif printable_runs(keys := without_end(bytes(entry.keys))) == [typed_keys.text(keys)]:
+                entry.prompt = _before_keys(line, entry)
+                entry.is_placed = line != entry.prompt
         elif known is not None:
             entry.prompt, entry.is_placed = known, True
         elif not line.strip():
@@ -176,7 +180,7 @@ class Lines:
             if text is not None:
                 seen = [self._forget(self._waiting.popleft()) for _ in range(number)]
                 return [*seen, self._accept(self._waiting.popleft(), text, line)]
-        if self._waiting and _is_unshown(self._waiting[0], line):
+        if self._waiting and (self._waiting[0].is_placed or is_for_secret(line)) and _is_unshown(self._waiting[0], line):
             return [self._forget(self._waiting.popleft())]
         return []
 
@@ -331,6 +335,8 @@ def _edited(entries: Sequence[Entry], look: Look, *, indents: bool) -> tuple[str
     last = expected.rpartition("\n")[2].rstrip()
     if len(last) > TAIL_CHARS and look.lines[-1].endswith(last[-TAIL_CHARS:]) and not look.lines[-1].endswith(last):
         return expected, "input", look.prompt or ""  # longer than the screen
+    if last == expected and entries and not entries[0].is_placed and look.lines[-1].endswith(last) and last:
+        return expected, "screen", look.lines[-1].removesuffix(last)
     if look.prompt is not None:
         rest = continued(look, indents=indents)
         shown = "\n".join([look.lines[0][len(look.prompt) :], *rest])
@@ -422,7 +428,10 @@ def _is_unshown(entry: Entry, line: str) -> bool:
 
 def _before_keys(line: str, entry: Entry) -> str | None:
     """What of `line` was there before the keys of `entry` were echoed, as far as they are."""
-    run = next(iter(printable_runs(bytes(entry.keys))), "")
+    keys = without_end(bytes(entry.keys))
+    run = next(iter(printable_runs(keys)), "")
+    if "".join(typed_keys.as_driver_echoes(keys).split()).startswith("".join(line.split())):
+        return None
     for size in range(min(len(run), len(line)), 0, -1):
         before = line[:-size]
         if line.endswith(run[:size]) and not before[-1:].isalnum():

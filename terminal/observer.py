@@ -14,7 +14,7 @@ from terminal.emulator import Emulator, Screen
 from terminal.lines import Entered, Lines, Seen
 from terminal.marks import Kind, Mark
 from terminal.observations import InputEchoed, InputMasked, Observation
-from terminal.prompts import Look, is_continuation, is_for_secret, look
+from terminal.prompts import Look, asks_for_secret, is_continuation, look
 
 DETECTION: Final = 2
 """Counts up when what is told of the same bytes changes; logs that were rebuilt say by which they were."""
@@ -76,8 +76,7 @@ class Observer:
             was_masked, self._masked_there = self._masked_there, True
             return [] if was_masked else [InputMasked()]
         line = "" if self._newline_follows else self._emulator.line()
-        if self._ahead and is_for_secret(line):
-            self._ahead.doubt()
+        self._doubt_ahead(line)
         return self._told(self._lines.typed(data, line, self._seq, is_quiet=self._is_quiet))
 
     def typed_unseen(self) -> None:
@@ -116,8 +115,7 @@ class Observer:
             return self._commands.text(self._seq)
         line = self._emulator.line()
         is_open = is_continuation(line)
-        if self._ahead and is_for_secret(line):
-            self._ahead.doubt()
+        self._doubt_ahead(line)
         told = self._fated(self._ahead.settled(self._entered)) if self._editing and not is_open else []
         told += self._told(self._lines.settled(line, editing=self._editing))
         if is_open:
@@ -131,6 +129,7 @@ class Observer:
         """The session is over."""
         self._flush()
         line = self._emulator.line()
+        self._doubt_ahead(line)
         told = self._fated(self._ahead.finish(line, self._entered, has_editor=self._has_editor))
         told += self._told([*self._lines.settled(line, editing=False), *self._lines.forget_all()])
         told += self._commands.release()
@@ -223,10 +222,14 @@ class Observer:
         released = [] if any(each.entered and each.entered.continues for each in seen) else self._commands.release()
         return [*released, *self._told(seen)]
 
+    def _doubt_ahead(self, line: str) -> None:
+        """What was typed before the question for a secret in `line` may be the answer."""
+        if self._ahead and asks_for_secret(line):
+            self._ahead.doubt()
+
     def _ahead_of(self, line: str, seen: list[Seen]) -> list[Seen]:
         """What a finished `line`, in which `seen` was seen, tells of the lines that were typed ahead."""
-        if is_for_secret(line):
-            self._ahead.doubt()
+        self._doubt_ahead(line)
         if any(each.entered for each in seen):
             return []
         if again := self._ahead.again(line, known=self._lines.prompts()):
@@ -255,6 +258,13 @@ class Observer:
         self._newline_follows = not is_newest
         return told
 
+    def _enter_editor(self) -> None:
+        if self._ahead:
+            self._doubt_ahead(self._emulator.line())
+        self._commands.prompt_returns(self._seq, is_prompt=self._lines.is_prompt)
+        self._editing = self._has_editor = True
+        self._look, self._since, self._edited_lines = None, b"", 0
+
     def _leave_editor(self) -> None:
         self._editing = False
         self._look, self._since, self._prompt_hint = None, b"", ""
@@ -265,11 +275,8 @@ class Observer:
         if self._full_screen and mark.kind is not Kind.FULL_SCREEN_OFF:
             return []
         match mark.kind:
-            case Kind.EDITOR_ON:
-                if not self._editing:
-                    self._commands.prompt_returns(self._seq, is_prompt=self._lines.is_prompt)
-                    self._editing = self._has_editor = True
-                    self._look, self._since, self._edited_lines = None, b"", 0
+            case Kind.EDITOR_ON if not self._editing:
+                self._enter_editor()
             case Kind.EDITOR_OFF if self._editing:
                 if self._is_enter_due() or self._lines.is_waiting:
                     return self._accepted()
@@ -288,12 +295,7 @@ class Observer:
             case Kind.COMMAND_LINE:
                 self._told_text = mark.told
             case Kind.EXECUTES:
-                told_text, self._told_text = mark.told or self._told_text, ""
-                is_typed = self._lines.enters > 0
-                told = self._accepted() if self._editing and self._is_enter_due() else []  # fish says it before it lets go
-                if is_typed and told_text.strip() and not self._commands.is_held:
-                    told += self._passed(Entered(told_text, "exact", self._seq, "", continues=False, prompt="told"))
-                return [*told, *self._commands.execute(told_text, self._seq, is_typed=is_typed)]
+                return self._executes(mark)
             case Kind.EXECUTED:
                 self._commands.executed(mark.exit_status)
             case Kind.DIRECTORY:
@@ -301,6 +303,14 @@ class Observer:
             case _:
                 pass
         return []
+
+    def _executes(self, mark: Mark) -> list[Observation]:
+        told_text, self._told_text = mark.told or self._told_text, ""
+        is_typed = self._lines.enters > 0
+        told = self._accepted() if self._editing and self._is_enter_due() else []  # fish says it before it lets go
+        if is_typed and told_text.strip() and not self._commands.is_held:
+            told += self._passed(Entered(told_text, "exact", self._seq, "", continues=False, prompt="told"))
+        return [*told, *self._commands.execute(told_text, self._seq, is_typed=is_typed)]
 
     # What was seen becomes observations.
 

@@ -25,9 +25,8 @@ _CONTEXTS: Final = (
     (re.compile(r"^read> $"), "read"),
 )
 
-_SECRET_PROMPT: Final = re.compile(
-    r"(?:pass(?:word|phrase|code|wort)|secret|token|\bpin|\botp)\b[^:]{0,40}[:?>]\s*$", re.IGNORECASE
-)
+_SECRET_QUESTION: Final = re.compile(r"(?:pass(?:word|phrase|code|wort)|secret|token|\bpin|\botp)\b[^:]{0,40}[:?>]", re.IGNORECASE)
+_SECRET_PROMPT: Final = re.compile(rf"{_SECRET_QUESTION.pattern}\s*$", re.IGNORECASE)
 _VEILED: Final = re.compile(r"[●•*]+")
 """What fish and others show in place of a secret."""
 
@@ -64,6 +63,11 @@ def context(prompt: str) -> str:
 def is_for_secret(prompt: str) -> bool:
     """Whether `prompt` asks for a secret."""
     return _SECRET_PROMPT.search(prompt) is not None
+
+
+def asks_for_secret(line: str) -> bool:
+    """Whether a question for a secret stands somewhere in `line`."""
+    return _SECRET_QUESTION.search(line) is not None
 
 
 def is_veiled(text: str) -> bool:

@@ -62,13 +62,15 @@ class Recording(NamedTuple):
         if scenario.confidence and any(each.confidence != scenario.confidence for each in entered):
             problems.append(f"confidence {[each.confidence for each in entered]}")
         problems += [f"{secret!r} in {each}" for secret in scenario.secrets for each in told if secret in str(each)]
+        unshown = [each for each in told if not isinstance(each, TextShown)]
+        problems += [f"{secret!r} in {each}" for secret in scenario.displayed for each in unshown if secret in str(each)]
         is_masked = any(isinstance(each, InputMasked) for each in told)
-        if scenario.secrets and not is_masked:
+        if (scenario.secrets or scenario.displayed) and not is_masked:
             problems.append("that something was masked is not told")
         text = "\n".join(each.text for each in told if isinstance(each, TextShown))
         problems += [f"text {wanted!r} not in {text!r}" for wanted in scenario.texts if wanted not in text]
         typed = b"".join(what.encode("latin-1") for kind, what in self.steps if kind == "typed" and isinstance(what, str))
-        if not scenario.secrets:
+        if not scenario.secrets and not scenario.displayed:
             echoed = b"".join(each.data for each in told if isinstance(each, InputEchoed))
             if not is_masked and echoed != typed:
                 problems.append(f"echoed {echoed!r} instead of {typed!r}")

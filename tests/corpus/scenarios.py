@@ -68,6 +68,8 @@ class Scenario(NamedTuple):
     steps: tuple[Step, ...]
     commands: tuple[Command, ...]
     secrets: tuple[str, ...] = ()
+    displayed: tuple[str, ...] = ()
+    """Secrets that the terminal shows, as nothing had asked for them yet: in what it shows, and in no other observation."""
     texts: tuple[str, ...] = ()
     """Readable text that must have been told."""
     cols: int = 80
@@ -77,6 +79,8 @@ class Scenario(NamedTuple):
     """In the home directory, by name."""
     needs: tuple[str, ...] = ()
     confidence: str = "screen"
+    is_awaited: bool = True
+    """Whether typing begins only when the shell rests."""
 
     @property
     def is_installed(self) -> bool:
@@ -85,7 +89,8 @@ class Scenario(NamedTuple):
 
 def play(scenario: Scenario, shell: Shell) -> None:
     """Do all of it."""
-    shell.rests()
+    if scenario.is_awaited:
+        shell.rests()
     for step in scenario.steps:
         match step:
             case Slowly(keys):

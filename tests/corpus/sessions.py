@@ -24,6 +24,7 @@ from tests.corpus.scenarios import (
     Until,
     in_shell,
 )
+from tests.corpus.typed_ahead import TYPED_AHEAD
 
 PASSWORD = 'import getpass; getpass.getpass("Password: "); print("accepted")'
 GETPASS = f"python3 -c '{PASSWORD}'"
@@ -360,6 +361,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *DATABASES,
     *LOGINS,
     *SECRETS,
+    *TYPED_AHEAD,
     *with_marks("bash", *MARKED, *EMACS, *EMACS_HISTORY),
     *with_marks("zsh", *MARKED),
     *with_marks("fish", *MARKED),
