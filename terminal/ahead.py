@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from terminal.commands import program
 from terminal.keys import could_show
@@ -80,9 +81,13 @@ class Ahead:
                     return _at(entered, prompt, text)
         return None
 
-    def hold(self, seen: Seen, entered: Entered, number: int) -> list[tuple[Fate, Seen]]:
-        """A line was echoed where no prompt stands, after `number` were entered; returns what became of those that are too many."""
-        self._items.append(Line(seen, entered, number or None, not number))
+    def hold(self, seen: Seen, entered: Entered, number: int, seq: int) -> list[tuple[Fate, Seen]]:
+        """A line was echoed with output event `seq` where no prompt stands, after `number` were entered.
+
+        Returns what became of those that are too many.
+        """
+        entered = replace(entered, echoed_seq=seq)
+        self._items.append(Line(replace(seen, entered=entered), entered, number or None, not number))
         self._bytes += len(seen.echoed)
         return self._shortened(number)
 

@@ -142,12 +142,12 @@ class Commands:
 
     def read(self, entered: Entered) -> list[Observation]:
         """A line was read that no prompt stood before: it is a command of its own, without output, as that is not told apart."""
-        told = [*self.release(), *self.end(entered.started_seq)]
-        told.append(self._entered(entered, entered.started_seq))
+        told = [*self.release(), *self.end(entered.echoed_seq)]
+        told.append(self._entered(entered, entered.echoed_seq))
         self._parts = 0
         if not entered.context:
             self._running = program(entered.text)
-        return [*told, CommandFinished(self.total, entered.started_seq)]
+        return [*told, CommandFinished(self.total, entered.echoed_seq)]
 
     def _entered(self, entered: Entered, seq: int) -> CommandEntered:
         self.total += 1

@@ -73,6 +73,8 @@ class Entered(Struct, frozen=True):
     """Shown, and yet the answer to a question for a secret."""
     is_ahead: bool = False
     """Echoed where no prompt stood: what reads it is not known yet."""
+    echoed_seq: int = 0
+    """Of such a line, the output event with which its echo was finished."""
     keys: bytes = b""
     """Of such a line, when keys are among them that do something else at a prompt than what the echo shows."""
 
@@ -194,7 +196,7 @@ class Lines:
         if not self._waiting and self._typing is not None and self._typing.keys:
             self._waiting.append(self._typing)
             self._typing = None
-        seen, entries = self._entries_of(look)
+        seen, entries = self._entries_of(look, or_the_oldest=again is None)
         self.enters = max(self.enters - (sum(entry.is_entered for entry in entries) if entries else 1), 0)
         if look.prompt is None and not entries and again is not None:
             text, confidence, prompt = again.text, "screen", again.prompt
@@ -261,7 +263,7 @@ class Lines:
             self._typing = None
         return []
 
-    def _entries_of(self, look: Look) -> tuple[list[Seen], list[Entry]]:
+    def _entries_of(self, look: Look, *, or_the_oldest: bool) -> tuple[list[Seen], list[Entry]]:
         """The lines that were typed for what a line editor was done with, at most as many as it has lines.
 
         Those before them were typed for something else that did not show them.
@@ -275,7 +277,7 @@ class Lines:
                     taken.append(self._waiting.popleft())
                 return seen, taken
         # None that could be: of several, the oldest was meant, and the editor has made something else of it.
-        return [], [self._waiting.popleft()] if self._waiting else []
+        return [], [self._waiting.popleft()] if self._waiting and or_the_oldest else []
 
     def _look_at(self, entry: Entry, line: str) -> list[Seen]:
         """Tell of the keys of an unfinished line as far as they are on the screen."""

@@ -319,7 +319,7 @@ class Observer:
         for each in seen:
             entered = each.entered
             if entered and entered.is_ahead:
-                told += self._fated(self._ahead.hold(each, entered, self._entered))
+                told += self._fated(self._ahead.hold(each, entered, self._entered, self._seq))
                 continue
             if each.masked or each.is_veiled:
                 self._ahead.doubt()

@@ -179,7 +179,7 @@ async def _replayed(store: "_Store", session_id: str, replay: Replay) -> AsyncIt
     keys = _keys(store, session_id)
     next_keys = await anext(keys, None)
     async for event in store.events(session_id, ("claimed", "output", "resized")):
-        while next_keys and next_keys[0] < event.seq:
+        while next_keys and next_keys[0] < event.seq and event.type != "claimed":  # keys before all output are typed after 0
             yield replay.quiet(event.at)
             yield replay.typed(next_keys[1])
             next_keys = await anext(keys, None)
