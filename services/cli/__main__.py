@@ -21,68 +21,76 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vsay", description="An SSH session gateway: everything is recorded before it is shown.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    up = commands.add_parser("up", help="start the whole system on this machine; Ctrl-C stops it")
-    up.set_defaults(command="up")
-
-    directory = commands.add_parser("directory", help="organizations, users and machines")
-    apply = directory.add_subparsers(required=True, metavar="COMMAND").add_parser(
-        "apply", help="make the directory as a TOML file says", description="Make the directory as a TOML file says."
-    )
-    apply.add_argument("file", type=Path, metavar="FILE")
-    apply.add_argument("--prune", action="store_true", help="remove what the file does not declare")
-    apply.set_defaults(command="apply")
-
-    token = commands.add_parser("token", help="API tokens").add_subparsers(required=True, metavar="COMMAND")
-    create = token.add_parser("create", help="print a new API token", description="Print a new API token; it is shown only now.")
-    create.add_argument("--user", required=True, metavar="ID", help="whose token, for example usr_123")
-    create.set_defaults(command="create_token")
-    revoke = token.add_parser("revoke", help="make an API token worthless", description="Make an API token worthless.")
-    revoke.add_argument("token", nargs="?", metavar="TOKEN", help="read from standard input when left out, which keeps it secret")
-    revoke.set_defaults(command="revoke_token")
-    _host_keys(commands)
-    _keys(commands)
-    _audit(commands)
-    _export(commands)
-    _logs(commands)
+    top = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(top, "up", "up", "start the whole system on this machine; Ctrl-C stops it")
+    _directory(_group(top, "directory", "organizations, users and machines"))
+    _token(_group(top, "token", "API tokens"))
+    _host_keys(_group(top, "host-key", "host keys pinned at first use"))
+    _keys(_group(top, "keys", "keys that sign the record"))
+    _audit(_group(top, "audit", "the audit store"))
+    _export(top)
+    _logs(_group(top, "logs", "command logs"))
     return parser
 
 
-def _logs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    logs = commands.add_parser("logs", help="command logs").add_subparsers(required=True, metavar="COMMAND")
-    rebuild = logs.add_parser(
-        "rebuild",
-        help="find commands and text anew in the recorded events",
-        description="Run the present detection over recorded events: the sessions get a new version of their logs.",
-    )
-    rebuild.add_argument("sessions", nargs="*", metavar="SESSION", help="as sess_…; every session that has ended when left out")
-    rebuild.set_defaults(command="logs_rebuild")
+type _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no public name for it
 
 
-def _audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    audit = commands.add_parser("audit", help="the audit store").add_subparsers(required=True, metavar="COMMAND")
-    rebuild = audit.add_parser(
+def _group(commands: _Commands, name: str, help_: str) -> _Commands:
+    """Commands that share their first word."""
+    return commands.add_parser(name, help=help_).add_subparsers(required=True, metavar="COMMAND")
+
+
+def _command(commands: _Commands, name: str, does: str, help_: str, description: str = "") -> argparse.ArgumentParser:
+    """One command: `does` is its name in `services.cli.commands`; without a `description`, its help is one."""
+    parser = commands.add_parser(name, help=help_, description=description or f"{help_[0].upper()}{help_[1:]}.")
+    parser.set_defaults(command=does)
+    return parser
+
+
+def _directory(commands: _Commands) -> None:
+    apply = _command(commands, "apply", "apply", "make the directory as a TOML file says")
+    _file(apply)
+    apply.add_argument("--prune", action="store_true", help="remove what the file does not declare")
+
+
+def _token(commands: _Commands) -> None:
+    create = _command(commands, "create", "create_token", "print a new API token", "Print a new API token; it is shown only now.")
+    create.add_argument("--user", required=True, metavar="ID", help="whose token, for example usr_123")
+    revoke = _command(commands, "revoke", "revoke_token", "make an API token worthless")
+    revoke.add_argument("token", nargs="?", metavar="TOKEN", help="read from standard input when left out, which keeps it secret")
+
+
+def _logs(commands: _Commands) -> None:
+    rebuild = _command(
+        commands,
         "rebuild",
-        help="make projections anew from the events while ingestion goes on",
-        description="Make projections anew from the events, while ingestion goes on, and swap them in at once.",
+        "logs_rebuild",
+        "find commands and text anew in the recorded events",
+        "Run the present detection over recorded events: the sessions get a new version of their logs.",
     )
-    rebuild.add_argument(
-        "projections", nargs="*", metavar="PROJECTION", help="sessions, logs, attendance or stats; all when left out"
+    _some(rebuild, "session", "as sess_…; every session that has ended when left out")
+
+
+def _audit(commands: _Commands) -> None:
+    rebuild = _command(
+        commands,
+        "rebuild",
+        "audit_rebuild",
+        "make projections anew from the events while ingestion goes on",
+        "Make projections anew from the events, while ingestion goes on, and swap them in at once.",
     )
+    _some(rebuild, "projection", "sessions, logs, attendance or stats; all when left out")
     rebuild.add_argument("--restart", action="store_true", help="drop what a rebuild that was cut off has left, and begin anew")
-    rebuild.set_defaults(command="audit_rebuild")
-    _verify(audit)
-
-
-def _verify(audit: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    verify = audit.add_parser(
+    verify = _command(
+        commands,
         "verify",
-        help="prove that the record is complete and unaltered",
-        description="Verify sessions, or all sessions and anchors. Exit status: 0 nothing wrong, 1 it could not be done, "
-        "2 wrong usage, 3 something is wrong.",
+        "audit_verify",
+        "prove that the record is complete and unaltered",
+        "Verify sessions, or all sessions and anchors. That it reads them is recorded before it does. "
+        "Exit status: 0 nothing wrong, 1 it could not be done, 2 wrong usage, 3 something is wrong.",
     )
-    verify.add_argument("sessions", nargs="*", metavar="SESSION", help="default: all sessions, and the anchors")
+    _some(verify, "session", "as sess_…; all sessions, and the anchors, when left out")
     verify.add_argument("--from", dest="from_", metavar="TIME", help="ISO 8601; sessions in which something happened then or later")
     verify.add_argument("--to", metavar="TIME", help="ISO 8601; before then")
     verify.add_argument("--keys", type=Path, metavar="FILE", help="believe these keys (`vsay keys export`), not those on the bus")
@@ -93,57 +101,67 @@ def _verify(audit: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         metavar="NUMBER:HASH",
         help="an anchor that was printed once and kept must be there",
     )
-    verify.set_defaults(command="audit_verify")
 
 
-def _export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    export = commands.add_parser(
+def _export(commands: _Commands) -> None:
+    export = _command(
+        commands,
         "export",
-        help="write Parquet files of what was recorded",
-        description="Write Parquet files of what was recorded: one a view and day (UTC).",
+        "export",
+        "write Parquet files of what was recorded",
+        "Write Parquet files of what was recorded: one a view and day (UTC). That it reads them is recorded before it does.",
     )
-    export.add_argument("views", nargs="*", metavar="VIEW", help="sessions, commands, logs or events; all when left out")
-    export.add_argument("--from", dest="since", required=True, type=date.fromisoformat, metavar="DATE", help="the first day")
-    export.add_argument(
-        "--to", dest="until", type=date.fromisoformat, metavar="DATE", help="the day after the last; today when left out"
-    )
+    _some(export, "view", "sessions, commands, logs or events; all when left out")
+    _day(export, "--from", "since", "the first day", required=True)
+    _day(export, "--to", "until", "the day after the last; today when left out")
     export.add_argument("--org", metavar="ID", help="of one organization alone")
     export.add_argument("--output", required=True, type=Path, metavar="DIRECTORY", help="where the files go")
-    export.set_defaults(command="export")
 
 
-def _host_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    group = commands.add_parser("host-key", help="host keys pinned at first use").add_subparsers(required=True, metavar="COMMAND")
-    forget = group.add_parser(
+def _host_keys(commands: _Commands) -> None:
+    forget = _command(
+        commands,
         "forget",
-        help="trust a machine's next first use",
-        description="Remove the host key that was pinned at the first use of a machine with trust_on_first_use.",
+        "host_key_forget",
+        "trust a machine's next first use",
+        "Remove the host key that was pinned at the first use of a machine with trust_on_first_use.",
     )
     forget.add_argument("machine", metavar="MACHINE", help="for example mch_456")
-    forget.set_defaults(command="host_key_forget")
 
 
-def _keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    group = commands.add_parser("keys", help="keys that sign the record").add_subparsers(required=True, metavar="COMMAND")
-    create = group.add_parser(
+def _keys(commands: _Commands) -> None:
+    create = _command(
+        commands,
         "create",
-        help="make a signing key",
-        description="Make the signing key NAME.signing.pem in VSAY_SECRETS_DIR, and register its public half.",
+        "keys_create",
+        "make a signing key",
+        "Make the signing key NAME.signing.pem in VSAY_SECRETS_DIR, and register its public half.",
     )
-    rotate = group.add_parser(
+    rotate = _command(
+        commands,
         "rotate",
-        help="replace a signing key by a new one",
-        description="Replace a signing key by a new one, which is used from now on; what the old one signed stays verifiable.",
+        "keys_rotate",
+        "replace a signing key by a new one",
+        "Replace a signing key by a new one, which is used from now on; what the old one signed stays verifiable.",
     )
-    for each, name in ((create, "keys_create"), (rotate, "keys_rotate")):
+    for each in (create, rotate):
         each.add_argument("name", nargs="?", metavar="NAME", help="default: VSAY_SIGNING_KEY, else signing")
-        each.set_defaults(command=name)
-    group.add_parser("list", help="list the public keys").set_defaults(command="keys_list")
-    export = group.add_parser("export", help="print the public keys as JSON", description="Print the public keys as JSON.")
-    export.set_defaults(command="keys_export")
-    import_ = group.add_parser("import", help="register public keys again", description="Register public keys that were exported.")
-    import_.add_argument("file", type=Path, metavar="FILE")
-    import_.set_defaults(command="keys_import")
+    _command(commands, "list", "keys_list", "list the public keys")
+    _command(commands, "export", "keys_export", "print the public keys as JSON")
+    _file(_command(commands, "import", "keys_import", "register public keys again", "Register public keys that were exported."))
+
+
+def _some(parser: argparse.ArgumentParser, what: str, help_: str) -> None:
+    """Any number of these."""
+    parser.add_argument(f"{what}s", nargs="*", metavar=what.upper(), help=help_)
+
+
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE")
+
+
+def _day(parser: argparse.ArgumentParser, option: str, name: str, help_: str, *, required: bool = False) -> None:
+    parser.add_argument(option, dest=name, required=required, type=date.fromisoformat, metavar="DATE", help=help_)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Lists read the view `sessions`, logs the view `logs`. A session's events come fr
 and an event that is there twice is given once.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -75,23 +75,12 @@ class History:
 
         `since` (inclusive) and `until` (exclusive) bound `started_at`; `before` is where the page before ended.
         """
-        conditions = ["org_id = {org_id:String}"]
-        values: dict[str, Any] = {"org_id": org_id, "limit": limit}
-        for name, value in (("user_id", user_id), ("machine_id", machine_id)):
-            if value is not None:
-                conditions.append(f"{name} = {{{name}:String}}")
-                values[name] = value
+        equal = {"org_id": org_id, "user_id": user_id, "machine_id": machine_id}
+        conditions, values = _listed("started_at", "session_id", equal, since, until, before)
         if ended is not None:
-            conditions.append("state = 'ended'" if ended else "state != 'ended'")
-        for name, moment, comparison in (("since", since, ">="), ("until", until, "<")):
-            if moment is not None:
-                conditions.append(f"started_at {comparison} {_MOMENT.format(name)}")
-                values[name] = _microseconds(moment)
-        if before is not None:
-            conditions.append(f"(started_at, session_id) < ({_MOMENT.format('before')}, {{before_id:String}})")
-            values |= {"before": _microseconds(before[0]), "before_id": before[1]}
-        sql = f"{_SESSIONS} AND {' AND '.join(conditions)} ORDER BY started_at DESC, session_id DESC LIMIT {{limit:UInt32}}"
-        return [_session(row) for row in await self.rows(sql, values)]
+            conditions += " AND state = 'ended'" if ended else " AND state != 'ended'"
+        sql = f"{_SESSIONS} AND {conditions} ORDER BY started_at DESC, session_id DESC LIMIT {{limit:UInt32}}"
+        return [_session(row) for row in await self.rows(sql, values | {"limit": limit})]
 
     async def session(self, org_id: str, session_id: str) -> LiveSession | None:
         """One session of this organization; None when ClickHouse has none of this id (yet)."""
@@ -142,21 +131,10 @@ class History:
         limit: int,
     ) -> list[AccessRecord]:
         """Who read records of an organization, newest first by (`at`, id), at most `limit`; bounds as those of `sessions`."""
-        conditions = ["org_id = {org_id:String}"]
-        values: dict[str, Any] = {"org_id": org_id, "limit": limit}
-        for name, value in (("user_id", user_id), ("session_id", session_id)):
-            if value is not None:
-                conditions.append(f"{name} = {{{name}:String}}")
-                values[name] = value
-        for name, moment, comparison in (("since", since, ">="), ("until", until, "<")):
-            if moment is not None:
-                conditions.append(f"at {comparison} {_MOMENT.format(name)}")
-                values[name] = _microseconds(moment)
-        if before is not None:
-            conditions.append(f"(at, id) < ({_MOMENT.format('before')}, {{before_id:String}})")
-            values |= {"before": _microseconds(before[0]), "before_id": before[1]}
-        sql = f"{_ACCESS} WHERE {' AND '.join(conditions)} {_NEWEST_ACCESS}"
-        return [_access_record(row) for row in await self.rows(sql, values)]
+        equal = {"org_id": org_id, "user_id": user_id, "session_id": session_id}
+        conditions, values = _listed("at", "id", equal, since, until, before)
+        sql = f"{_ACCESS} WHERE {conditions} {_NEWEST_ACCESS}"
+        return [_access_record(row) for row in await self.rows(sql, values | {"limit": limit})]
 
     async def events(self, session_id: str, after_seq: int, up_to_seq: int = SEQ_MAX) -> AsyncIterator[Recorded]:
         """The session's events after number `after_seq`, up to and with `up_to_seq`, in order, exactly as recorded."""
@@ -208,6 +186,27 @@ class History:
             return (await client.query(sql, values, settings=settings, column_formats=_AS_BYTES)).result_rows
         except FAILURES as error:
             raise HistoryUnavailableError(str(error)) from error
+
+
+def _listed(
+    time: str,
+    id_: str,
+    equal: Mapping[str, str | None],
+    since: datetime | None,
+    until: datetime | None,
+    before: tuple[datetime, str] | None,
+) -> tuple[str, dict[str, Any]]:
+    """The condition of a list by (`time`, `id_`), newest first, and its values: columns that are `equal` to what is not None."""
+    conditions = [f"{name} = {{{name}:String}}" for name, value in equal.items() if value is not None]
+    values: dict[str, Any] = {name: value for name, value in equal.items() if value is not None}
+    for name, moment, comparison in (("since", since, ">="), ("until", until, "<")):
+        if moment is not None:
+            conditions.append(f"{time} {comparison} {_MOMENT.format(name)}")
+            values[name] = _microseconds(moment)
+    if before is not None:
+        conditions.append(f"({time}, {id_}) < ({_MOMENT.format('before')}, {{before_id:String}})")
+        values |= {"before": _microseconds(before[0]), "before_id": before[1]}
+    return " AND ".join(conditions), values
 
 
 def _next_page(wanted: int, rows: Sequence[Sequence[Any]]) -> int:

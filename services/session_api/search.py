@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +16,12 @@ from services.session_api.history import EPOCH, History
 QUERY_CHARACTERS_MAX: Final = 200
 SURROUNDING_CHARACTERS: Final = 200
 """Before and after what was found; of a longer entry the rest is left out."""
+
+NEWEST_SESSIONS: Final = (200, 2000)
+"""In so many of the newest sessions it is looked first: about so many granules of the index are read for it."""
+
+AT_MAX: Final = (2**32 - 1) * 1_000_000
+"""The last that ClickHouse's DateTime knows, in microseconds."""
 
 SEARCH_SECONDS_MAX: Final = 25
 """How long ClickHouse may look; it answers 503 then, and a narrower search helps."""
@@ -40,38 +47,77 @@ class Wanted(Struct, frozen=True):
 
 
 async def page(history: History, wanted: Wanted, limit: int) -> SearchResult:
-    """At most `limit` hits."""
+    """At most `limit` hits.
+
+    First it looks only in the sessions in which something happened last, then in more, then in all: what stands in many
+    places is found without reading the rest, and what stands in few the indexes find in all.
+    """
+    values, where = _conditions(wanted)
+    found: list[Place] = []
+    for sessions in (*NEWEST_SESSIONS, None):
+        begin = await _hour(history, wanted, sessions) if sessions else None
+        is_whole = begin is None or (wanted.since is not None and begin <= wanted.since)
+        window = values | {"limit": limit + 1} | ({} if begin is None or is_whole else {"begin": _microseconds(begin)})
+        sql = _PLACES.format(entries=_ENTRIES.format(columns="session_id, at, seq", where=where + ("" if is_whole else _WINDOW)))
+        rows = await history.rows(sql, window, {"max_execution_time": SEARCH_SECONDS_MAX})
+        found = [(at, session_id, seq) for at, session_id, seq in rows]
+        if is_whole or len(found) > limit:
+            break
+    hits = await _hits(history, values, found[:limit])
+    return SearchResult(hits, encode_cursor(found[limit - 1]) if len(found) > limit else None)
+
+
+def _conditions(wanted: Wanted) -> tuple[dict[str, Any], str]:
+    """Values and conditions of the entries that are wanted, of tables `log_parts` and `rebuilt_logs` alike."""
     text = _ascii_lower(wanted.text)
     values: dict[str, Any] = {
         "text": text,
         "pattern": f"%{_escaped(text)}%",
         "org_id": wanted.org_id,
-        "limit": limit + 1,
         "around": SURROUNDING_CHARACTERS,
         "characters": len(text),
+        "last_at": _last_at(wanted),
     }
-    entries, sessions = [], []
+    conditions, whose = [], []
     for name, value in (("user_id", wanted.user_id), ("machine_id", wanted.machine_id)):
         if value is not None:
-            sessions.append(f" AND {name} = {{{name}:String}}")
+            whose.append(f" AND {name} = {{{name}:String}}")
             values[name] = value
-    if sessions:
-        entries.append(f" AND session_id GLOBAL IN (SELECT session_id {_SESSIONS}{''.join(sessions)})")
+    if whose:
+        conditions.append(f" AND session_id GLOBAL IN ({_CLAIMED}{''.join(whose)})")
     if wanted.type is not None:
-        entries.append(" AND type = {type:String}")
+        conditions.append(" AND type = {type:String}")
         values["type"] = wanted.type.value
     for name, moment, comparison in (("since", wanted.since, ">="), ("until", wanted.until, "<")):
         if moment is not None:
-            entries.append(f" AND at {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
+            conditions.append(f" AND at {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
             values[name] = _microseconds(moment)
     if wanted.before is not None:
-        entries.append(_BEFORE)
+        conditions.append(_BEFORE)
         values |= dict(zip(("before_at", "before_session", "before_seq"), wanted.before, strict=True))
-    sql = f"{_HITS_BEGIN}{''.join(entries)}{_HITS_END}"
-    rows = await history.rows(sql, values, {"max_execution_time": SEARCH_SECONDS_MAX})
-    shown = rows[:limit]
-    last: Place | None = (shown[-1][1], shown[-1][0], shown[-1][2]) if len(rows) > limit else None
-    return SearchResult([_hit(row) for row in shown], encode_cursor(last) if last else None)
+    return values, "".join(conditions)
+
+
+async def _hour(history: History, wanted: Wanted, sessions: int) -> datetime | None:
+    """Since when something happened in about so many sessions, up to where the search begins; None: in fewer altogether."""
+    rows = await history.rows(_HOUR, {"org_id": wanted.org_id, "last_at": _last_at(wanted), "sessions": sessions})
+    return EPOCH + timedelta(seconds=rows[0][0]) if rows else None
+
+
+def _last_at(wanted: Wanted) -> int:
+    """Nothing later is wanted, as far as it is known; microseconds."""
+    until = _microseconds(wanted.until) if wanted.until else AT_MAX
+    return max(min(until, wanted.before[0] if wanted.before else AT_MAX, AT_MAX), 0)
+
+
+async def _hits(history: History, values: dict[str, Any], places: Sequence[Place]) -> list[SearchHit]:
+    """What stands there. A session whose beginning is still on its way is left out."""
+    if not places:
+        return []
+    keys = {"session_ids": [place[1] for place in places], "seqs": [place[2] for place in places]}
+    rows = await history.rows(_HITS, values | keys)
+    found = {(row[1], row[0], row[2]): _hit(row) for row in rows}
+    return [found[place] for place in places if place in found]
 
 
 def encode_cursor(place: Place) -> str:
@@ -92,34 +138,59 @@ def decode_cursor(text: str | None) -> Place | None:
     return place
 
 
-_SESSIONS: Final = "FROM sessions WHERE org_id = {org_id:String} AND claimed_at IS NOT NULL"
+# Tables are read without FINAL, which would merge all of them first, and be ten times as slow: an entry may be there twice,
+# both the same. GLOBAL is for clusters, where a subquery runs once and not on every node.
 
-# The place is looked for only in the hits of the page: the inner query keeps the rest away from it. GLOBAL is for clusters,
-# where the sessions' subquery runs once and not on every node.
+_ENTRIES: Final = """
+SELECT {columns} FROM log_parts
+WHERE org_id = {{org_id:String}} AND type IN ('command', 'output') AND lower(content) LIKE {{pattern:String}}
+    AND session_id GLOBAL NOT IN (SELECT session_id FROM log_versions){where}
+UNION ALL
+SELECT {columns} FROM rebuilt_logs
+WHERE org_id = {{org_id:String}} AND type IN ('command', 'output') AND lower(content) LIKE {{pattern:String}}
+    AND (session_id, version) GLOBAL IN (SELECT session_id, max(version) FROM log_versions GROUP BY session_id){where}"""
 
-_HITS_BEGIN: Final = f"""
+_CLAIMED: Final = "SELECT session_id FROM session_parts WHERE org_id = {org_id:String}"
+"""The part of a session that comes from its claim says whose it is, and others say nothing."""
+
+_WINDOW: Final = """
+    AND at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC')
+    AND session_id GLOBAL IN (
+        SELECT session_id FROM session_hour_parts
+        WHERE org_id = {org_id:String} AND hour >= toStartOfHour(fromUnixTimestamp64Micro({begin:Int64}, 'UTC'))
+            AND hour <= fromUnixTimestamp64Micro({last_at:Int64}, 'UTC')
+    )"""
+
+_BEFORE: Final = """
+    AND at <= fromUnixTimestamp64Micro({before_at:Int64}, 'UTC')
+    AND (at, session_id, seq) <
+        (fromUnixTimestamp64Micro({before_at:Int64}, 'UTC'), {before_session:String}, {before_seq:UInt64})"""
+
+_HOUR: Final = """
+SELECT toUnixTimestamp(hour) FROM session_hour_parts
+WHERE org_id = {org_id:String} AND hour <= fromUnixTimestamp64Micro({last_at:Int64}, 'UTC')
+ORDER BY hour DESC LIMIT 1 OFFSET {sessions:UInt32}"""
+
+_PLACES: Final = """
+SELECT toUnixTimestamp64Micro(at), session_id, seq FROM ({entries})
+ORDER BY at DESC, session_id DESC, seq DESC LIMIT 1 BY at, session_id, seq LIMIT {{limit:UInt32}}"""
+
+_KEYS: Final = " AND (session_id, seq) IN arrayZip({session_ids:Array(String)}, {seqs:Array(UInt64)})"
+
+_HITS: Final = f"""
 SELECT hits.session_id, toUnixTimestamp64Micro(hits.at), hits.seq, hits.type,
     whose.user_id, whose.user_name, whose.machine_id, whose.machine_name,
     substringUTF8(content, greatest(place - {{around:Int64}}, 1), place - greatest(place - {{around:Int64}}, 1)) AS before,
     substringUTF8(content, place, {{characters:Int64}}) AS found,
     substringUTF8(content, place + {{characters:Int64}}, {{around:Int64}}) AS after
 FROM (
-    SELECT session_id, at, seq, type, content, toInt64(positionUTF8(lower(content), {{text:String}})) AS place FROM (
-        SELECT session_id, at, seq, type, content FROM logs
-        WHERE org_id = {{org_id:String}} AND lower(content) LIKE {{pattern:String}}
-            AND session_id GLOBAL IN (SELECT session_id {_SESSIONS})"""
-
-_BEFORE: Final = """
-            AND (at, session_id, seq) <
-                (fromUnixTimestamp64Micro({before_at:Int64}, 'UTC'), {before_session:String}, {before_seq:UInt64})"""
-
-_HITS_END: Final = f"""
-        ORDER BY at DESC, session_id DESC, seq DESC LIMIT {{limit:UInt32}}
-    )
+    SELECT session_id, at, seq, type, content, toInt64(positionUTF8(lower(content), {{text:String}})) AS place
+    FROM ({_ENTRIES.format(columns="session_id, at, seq, type, content", where=_KEYS)})
 ) AS hits
-GLOBAL INNER JOIN (SELECT session_id, user_id, user_name, machine_id, machine_name {_SESSIONS}) AS whose
-    ON whose.session_id = hits.session_id
-ORDER BY hits.at DESC, hits.session_id DESC, hits.seq DESC"""
+GLOBAL INNER JOIN (
+    SELECT session_id, user_id, user_name, machine_id, machine_name FROM sessions
+    WHERE org_id = {{org_id:String}} AND claimed_at IS NOT NULL AND session_id IN {{session_ids:Array(String)}}
+) AS whose ON whose.session_id = hits.session_id"""
 
 
 def _hit(row: Any) -> SearchHit:
