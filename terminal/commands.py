@@ -46,6 +46,8 @@ class Commands:
         self._exit_status: int | None = None
         self._is_marked = False
         """Whether the shell has said that it executes the last command."""
+        self._is_unmarked = False
+        """Whether a command was entered that it may still say so of."""
         self._ended_seq = 0
         """The output event with which the prompt was back; 0: it is not."""
 
@@ -83,6 +85,7 @@ class Commands:
         """
         self._is_fish = self._collector.end_before_prompt(is_prompt) == FISH_SIGN
         self._ended_seq = seq
+        self._is_unmarked = False
 
     def enter(self, entered: Entered, seq: int) -> list[Observation]:
         """A line was entered at a prompt with output event `seq`."""
@@ -95,6 +98,7 @@ class Commands:
         told += self.release()
         told += self.end(seq)
         self._held, self._held_seq, self._is_marked = entered, seq, False
+        self._is_unmarked = True
         self._collector = Collector()
         self._parts, self._text_from_seq, self._ended_seq, self._exit_status = 0, seq, 0, None
         if not entered.context:
@@ -104,12 +108,15 @@ class Commands:
     def execute(self, told_text: str, seq: int, *, is_typed: bool) -> list[Observation]:
         """The shell says that it executes what was entered, and (when not empty) what that is."""
         if self._held is None:
+            if self._is_unmarked:  # it was told already, before a silence
+                self._is_marked, self._is_unmarked = True, False
+                return []
             if not told_text.strip() or not is_typed:
                 return []
             told = self.enter(Entered(told_text, "exact", seq, "", continues=False, prompt="told"), seq)
-            self._is_marked = True
+            self._is_marked, self._is_unmarked = True, False
             return [*told, *self.release()]
-        self._is_marked = True
+        self._is_marked, self._is_unmarked = True, False
         self._held = replace(self._held, text=told_text or self._held.text, confidence="exact", context="")
         self._running = program(self._held.text)
         return self.release()

@@ -50,6 +50,8 @@ class Entry(Struct):
     keys: bytearray
     pieces: list[tuple[int, int]]
     """At which offset of `keys` those begin that were typed after which output event."""
+    is_edited: bool = False
+    """The prompt was seen after the line editor had come, so it is that of the editor."""
     is_entered: bool = False
     """Ended by Enter."""
     is_aborted: bool = False
@@ -69,6 +71,8 @@ class Entered(Struct, frozen=True):
     context: str
     continues: bool
     prompt: str
+    is_sure: bool = True
+    """Whether the prompt is one; else it may be only its beginning."""
     is_secret: bool = False
     """Shown, and yet the answer to a question for a secret."""
     is_ahead: bool = False
@@ -155,14 +159,23 @@ class Lines:
         for entry in self._waiting:
             entry.had_output = True
 
-    def stands_at(self, line: str) -> None:
-        """The output goes up to the cursor's `line`: a prompt, perhaps, that was drawn later than keys were typed at it."""
+    def editor_comes(self) -> None:
+        """A line editor takes over: the prompt is what it draws, whatever stood there when keys were typed."""
+        for entry in (*islice(self._waiting, 1), *([self._typing] if self._typing else [])):
+            entry.is_placed = entry.is_edited = False
+
+    def stands_at(self, line: str, *, editing: bool) -> None:
+        """The output goes up to the cursor's `line`: a prompt, perhaps, that was drawn later than keys were typed at it.
+
+        `editing`: a line editor has the terminal, which shows its prompt once, and what is typed in lines below it.
+        """
         entry = self._waiting[0] if self._waiting else self._typing
         if entry is None or entry.is_placed or entry.told:
             return
         known = max((prompt for prompt in self._prompts if line.startswith(prompt)), key=len, default=None)
         prompt = entry.prompt
         if prompt is not None and line.startswith(prompt):
+            entry.is_edited = editing
             if known is not None and known.startswith(prompt):
                 entry.prompt = known
             elif printable_runs(keys := without_end(bytes(entry.keys))) == [typed_keys.text(keys)]:
@@ -170,10 +183,13 @@ class Lines:
                 entry.is_placed = line != entry.prompt
         elif known is not None:
             entry.prompt, entry.is_placed = known, True
+        elif editing and entry.is_edited:
+            return
         elif not line.strip():
             entry.prompt = None
         elif prompt is None or not prompt.startswith(line):
             entry.prompt = _before_keys(line, entry)
+            entry.is_edited = editing
 
     def finished(self, line: str) -> list[Seen]:
         """The screen finishes a line, which reads `line`: the newline of an Enter came back, or a program wrote one."""
@@ -196,6 +212,7 @@ class Lines:
         if not self._waiting and self._typing is not None and self._typing.keys:
             self._waiting.append(self._typing)
             self._typing = None
+        look, is_sure = self._with_sure_prompt(look)
         seen, entries = self._entries_of(look, or_the_oldest=again is None)
         self.enters = max(self.enters - (sum(entry.is_entered for entry in entries) if entries else 1), 0)
         if look.prompt is None and not entries and again is not None:
@@ -205,11 +222,12 @@ class Lines:
         seen += [self._told(entry, text) for entry in entries]
         if entries and entries[-1].is_aborted:
             text = ""
-        self.knows(prompt, context(prompt))
+        if is_sure:
+            self.knows(prompt, context(prompt))
         if not text.strip() or is_veiled(text):
             return [*seen, Seen(finished=True, is_veiled=bool(text.strip()))]
         started_seq = entries[0].started_seq if entries else 0
-        entered = Entered(text.rstrip(), confidence, started_seq, context(prompt), is_continuation(prompt), prompt)
+        entered = Entered(text.rstrip(), confidence, started_seq, context(prompt), is_continuation(prompt), prompt, is_sure=is_sure)
         return [*seen, Seen(entered=entered, finished=True)]
 
     def settled(self, line: str, *, editing: bool) -> list[Seen]:
@@ -262,6 +280,19 @@ class Lines:
             self._waiting.append(entry)
             self._typing = None
         return []
+
+    def _with_sure_prompt(self, look: Look) -> tuple[Look, bool]:
+        """`look` with the prompt that the keys leave over, where keys came before their prompt; and whether it is sure."""
+        line, entries = look.lines[-1], list(islice(self._waiting, ENTRIES_LOOKED_MAX))
+        is_known = look.prompt in self._prompts or any(each.is_placed and each.prompt == look.prompt for each in entries)
+        if look.prompt is not None and (is_known or len(look.lines) > 1):
+            return look, is_known
+        for each in entries:
+            text = (typed_keys.text(without_end(bytes(each.keys))) or "").rstrip()
+            prompt = line.removesuffix(text)
+            if text and not each.is_placed and prompt not in ("", line) and not prompt[-1].isalnum():
+                return Look((line,), prompt), True
+        return look, look.prompt is None or line == look.prompt
 
     def _entries_of(self, look: Look, *, or_the_oldest: bool) -> tuple[list[Seen], list[Entry]]:
         """The lines that were typed for what a line editor was done with, at most as many as it has lines.
@@ -337,8 +368,6 @@ def _edited(entries: Sequence[Entry], look: Look, *, indents: bool) -> tuple[str
     last = expected.rpartition("\n")[2].rstrip()
     if len(last) > TAIL_CHARS and look.lines[-1].endswith(last[-TAIL_CHARS:]) and not look.lines[-1].endswith(last):
         return expected, "input", look.prompt or ""  # longer than the screen
-    if last == expected and entries and not entries[0].is_placed and look.lines[-1].endswith(last) and last:
-        return expected, "screen", look.lines[-1].removesuffix(last)
     if look.prompt is not None:
         rest = continued(look, indents=indents)
         shown = "\n".join([look.lines[0][len(look.prompt) :], *rest])
@@ -351,7 +380,7 @@ def _edited(entries: Sequence[Entry], look: Look, *, indents: bool) -> tuple[str
         return expected, "screen" if is_whole else "input", look.lines[-1].removesuffix(last) if is_whole else ""
     runs = printable_runs(without_end(bytes(entries[0].keys))) if entries else []
     longest = max(runs, key=len, default="")
-    if len(longest) > 1 and longest in look.lines[-1]:
+    if len(longest.strip()) > 1 and longest in look.lines[-1]:
         start = look.lines[-1].find(longest)
         return look.lines[-1][start:], "input", look.lines[-1][:start]
     return "", "input", ""
@@ -395,7 +424,10 @@ def _command(entry: Entry, line: str) -> str | None:
     expected = typed_keys.text(keys)
     if expected is not None and expected.strip():
         if entry.prompt is not None and line.startswith(entry.prompt):
-            return expected if could_show(keys, line[len(entry.prompt) :].removeprefix(" " * (not entry.is_placed))) else None
+            if could_show(keys, line[len(entry.prompt) :]):
+                return expected
+            between = line[len(entry.prompt) :].removesuffix(expected.rstrip())  # the rest of the prompt was drawn later
+            return expected if between != line[len(entry.prompt) :] and not between[-1:].isalnum() else None
         return expected.rstrip() if line.endswith(expected.rstrip()) else None
     if entry.prompt is None:
         if expected is not None:

@@ -93,13 +93,14 @@ class Observer:
         end = marks.unfinished(data)
         if end < len(data):
             data, self._carry = data[:end], data[end:]
-        if not self._watches() and not marks.may_hold(data):
+        told: list[Observation] = []
+        if self._watches() or marks.may_hold(data):
+            told = self._walk(data)
+        else:
             self._show(data)
-            return []
-        told = self._walk(data)
         if self._lines.has_keys and not self._full_screen and self._looks <= LOOKS_MAX:
             self._looks += 1
-            self._lines.stands_at("" if self._newline_follows else self._emulator.line())
+            self._lines.stands_at("" if self._newline_follows else self._emulator.line(), editing=self._editing)
         return told
 
     def resized(self, cols: int, rows: int) -> list[Observation]:
@@ -262,6 +263,7 @@ class Observer:
         if self._ahead:
             self._doubt_ahead(self._emulator.line())
         self._commands.prompt_returns(self._seq, is_prompt=self._lines.is_prompt)
+        self._lines.editor_comes()
         self._editing = self._has_editor = True
         self._look, self._since, self._edited_lines = None, b"", 0
 
@@ -373,5 +375,7 @@ class Observer:
     def _in_context(self, entered: Entered) -> Entered:
         """What reads lines without the shell's line editor, at a prompt that is not the shell's, is the program that runs."""
         is_shell = self._editing or not self._has_editor
-        reader = self._lines.knows(entered.prompt, entered.context or ("" if is_shell else self._commands.running))
+        reader = entered.context or ("" if is_shell else self._commands.running)
+        if entered.is_sure:
+            reader = self._lines.knows(entered.prompt, reader)
         return replace(entered, context=reader)

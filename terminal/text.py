@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from terminal.prompts import is_continuation
+
 TEXT_BYTES_MAX: Final = 64 * 1024
 """Of one command's output, before cleaning; half of it is its beginning, half its end."""
 
@@ -149,9 +151,13 @@ class Collector:
         Returns the sign that zsh or fish writes before its prompt, else nothing.
         """
         if mark := _END_OF_PARTIAL_LINE.search(self._line):
-            self._line = self._line[: mark.start()]
+            self._keep(self._line[: mark.start()])
+            self._line = b""
             return mark["sign"]
         if is_prompt(readable(self._line)) or is_prompt(f"{readable(self._line)} "):
+            self._line = b""
+        elif not is_continuation(readable(self._line)):
+            self._keep(self._line)
             self._line = b""
         return b""
 

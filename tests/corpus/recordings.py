@@ -49,6 +49,23 @@ class Recording(NamedTuple):
                     told += observer.settle()
         return [*told, *observer.finish()]
 
+    def hurried(self, *, stalls: bool = False) -> Self:
+        """The same with every prompt drawn only after the keys that were typed at it; `stalls`: and after a silence before them."""
+        steps: list[Event] = []
+        for step in self.steps:
+            if step[0] == "typed":
+                is_quiet = bool(steps) and steps[-1][0] == "quiet"
+                while steps and steps[-1][0] == "quiet":
+                    steps.pop()
+                kind, shown = steps.pop() if steps and steps[-1][0] == "shown" else ("", "")
+                output, newline, prompt = str(shown).rpartition("\n")
+                steps += [(kind, output + newline)] if newline else []
+                steps += [("quiet", "")] if stalls and is_quiet else []
+                steps += [step, (kind, prompt)] if prompt else [step]
+            else:
+                steps.append(step)
+        return self._replace(steps=steps)
+
     def problems(self, told: list[Observation]) -> list[str]:
         """In what these observations differ from the truth."""
         scenario = self.scenario

@@ -34,3 +34,42 @@ def test_a_shell_with_marks_tells_status_and_directory(shell: str) -> None:
     told = Recording.load(scenario).replay()
     assert [each.exit_status for each in told if isinstance(each, CommandFinished)] == [0, 1, 7, 0]
     assert [each.cwd for each in told if isinstance(each, CommandEntered)][1:] == ["/usr"] * 3
+
+
+CONTINUED_LATE = "a secondary prompt comes after 0.3 s of silence, when its command's first line was told"
+MARKED_LATE = "the shell's mark comes after 0.3 s of silence, when the command was told without it"
+STALLED: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            *("bash-here-document", "zsh-here-document", "marks-bash-here-document"),
+            *("zsh-quotes-continue", "dash-quotes-continue", "ash-quotes-continue", "zsh-right-prompt"),
+            *("zsh-backslash-continues", "dash-backslash-continues", "ash-backslash-continues"),
+            *("bash-python-basic", "bash-sqlite", "bash-psql", "bash-mysql", "bash-sqlite-history"),
+        ),
+        CONTINUED_LATE,
+    ),
+    **dict.fromkeys(
+        ("marks-zsh-typing", "marks-zsh-quotes-continue", "marks-zsh-history", "marks-zsh-with-status", "marks-zsh-password"),
+        MARKED_LATE,
+    ),
+    "bash-password-before-it-is-asked-for": "the silence lies between a question in the same line and the shell's prompt",
+}
+"""What is told wrongly, and why, when a machine stalls between the newline of a line and the prompt that follows."""
+
+
+@EACH
+def test_keys_may_be_faster_than_the_prompt(scenario: Scenario) -> None:
+    recording = Recording.load(scenario).hurried()
+    assert recording.problems(recording.replay()) == []
+
+
+@EACH
+def test_what_a_machine_that_stalls_before_its_prompt_makes_wrong_is_known(scenario: Scenario) -> None:
+    recording = Recording.load(scenario).hurried(stalls=True)
+    told = recording.replay()
+    assert (recording.problems(told) != []) == (scenario.name in STALLED)
+    assert not any(secret in str(each) for secret in scenario.secrets for each in told), "and never a secret"
+
+
+def test_what_is_known_to_be_wrong_is_recorded() -> None:
+    assert set(STALLED) <= {scenario.name for scenario in SCENARIOS}
