@@ -1,6 +1,7 @@
 """The corpus: every case in every shell that knows it."""
 
 from services.ssh_worker.shell_integration import COMMAND
+from tests.corpus.containers import CONTAINERS
 from tests.corpus.databases import DATABASES
 from tests.corpus.logins import LOGINS
 from tests.corpus.scenarios import (
@@ -360,6 +361,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *PROGRAMS,
     *DATABASES,
     *LOGINS,
+    *CONTAINERS,
     *SECRETS,
     *TYPED_AHEAD,
     *with_marks("bash", *MARKED, *EMACS, *EMACS_HISTORY),

@@ -44,6 +44,8 @@ STALLED: dict[str, str] = {
             *("bash-here-document", "zsh-here-document", "marks-bash-here-document"),
             *("zsh-quotes-continue", "dash-quotes-continue", "ash-quotes-continue", "zsh-right-prompt"),
             *("zsh-backslash-continues", "dash-backslash-continues", "ash-backslash-continues"),
+            *("bash-docker-exec-ash", "bash-docker-run", "ash-docker-exec-ash", "bash-docker-exec-dumb-bash", "bash-nspawn"),
+            *("bash-chroot", "bash-chroot-on-a-terminal-of-its-own"),
             *("bash-python-basic", "bash-sqlite", "bash-psql", "bash-mysql", "bash-sqlite-history"),
         ),
         CONTINUED_LATE,
