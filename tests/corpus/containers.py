@@ -1,8 +1,8 @@
 """Scenarios of shells in containers, entered from the login shell.
 
-To record them, `INNER` is the directory of a root with busybox (`sh`, `ls` and so on as links to it), bash, and the terminals xterm and
-xterm-256color; a Docker engine runs a container `inner` of it with the host name `inner`, from an image `inner`; DOCKER_HOST as docker
-reads it.
+To record them, `INNER` is the directory of a root with busybox (`sh`, `ls` and so on as links to it), bash, and the terminals
+xterm and xterm-256color; a Docker engine runs a container `inner` of it with the host name `inner`, from an image `inner`;
+`DOCKER_HOST` as docker reads it.
 """
 
 import os
