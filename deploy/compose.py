@@ -17,7 +17,12 @@ HERE: Final = Path(__file__).parent
 IMAGES: Final = HERE.parent / "build/images.env"
 """Written by `make-images`: the images that were built, and what stands in for those that could not be pulled."""
 
-PASSWORDS: Final = ("VSAY_NATS_PASSWORD", "VSAY_CLICKHOUSE_PASSWORD", "VSAY_CLICKHOUSE_ANALYST_PASSWORD")
+PASSWORDS: Final = (
+    "VSAY_NATS_PASSWORD",
+    "VSAY_CLICKHOUSE_AUDIT_PASSWORD",
+    "VSAY_CLICKHOUSE_API_PASSWORD",
+    "VSAY_CLICKHOUSE_ANALYST_PASSWORD",
+)
 
 SSHD_CONFIG: Final = """Port 22
 HostKey /etc/vsay/host_key
@@ -58,6 +63,7 @@ def main() -> None:
     home = Path(os.environ.get("VSAY_HOME", ".vsay")).absolute() / "compose"
     if not (home / "directory.toml").exists():
         make(home)
+    add_passwords(home / "passwords.env")
     environment = (
         {"VSAY_COMPOSE_HOME": str(home), "COMPOSE_PROJECT_NAME": "vsay"}
         | _read(home / "passwords.env")
@@ -72,7 +78,7 @@ def main() -> None:
 
 
 def make(home: Path) -> None:
-    """Passwords and keys, all new. Containers run as other users: they see the files, and on this machine only the owner does."""
+    """Keys, all new. Containers run as other users: they see the files, and on this machine only the owner does."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("secrets", "target"):
         (home / name).mkdir(exist_ok=True)
@@ -83,9 +89,15 @@ def make(home: Path) -> None:
     client_key.write_private_key(home / "secrets/target-key")
     (home / "secrets/target-key").chmod(0o644)
     (home / "target/sshd_config").write_text(SSHD_CONFIG, encoding="utf-8")
-    (home / "passwords.env").write_text("".join(f"{name}={secrets.token_urlsafe(24)}\n" for name in PASSWORDS), encoding="utf-8")
     public = " ".join(host_key.export_public_key().decode().split()[:2])
     (home / "directory.toml").write_text(DIRECTORY.format(host_key=public), encoding="utf-8")  # last: now it is whole
+
+
+def add_passwords(path: Path) -> None:
+    """Those that the file does not have yet; it may be one of an older version."""
+    there = _read(path)
+    lines = [f"{name}={there.get(name) or secrets.token_urlsafe(24)}\n" for name in PASSWORDS]
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def _program() -> list[str]:

@@ -123,6 +123,10 @@ class Contained:
         assert self._status is not None
         return self._status
 
+    def says(self, command: str) -> str:
+        """What a shell in it prints."""
+        return str(self._running.exec_run(["sh", "-c", command], stderr=False).output.decode())
+
     def _signal(self, name: str) -> None:
         if self.poll() is None:
             try:

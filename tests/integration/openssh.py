@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.integration.containers import IN_CONTAINERS, Image
+from tests.integration.containers import IN_CONTAINERS, Contained, Image
 from tests.integration.servers import Server, free_port
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -50,6 +51,21 @@ class OpenSsh(Server):
     @property
     def host_key(self) -> str:
         return " ".join((self.directory / "host_key.pub").read_text().split()[:2])
+
+    @property
+    def python(self) -> str:
+        """A Python of the machine."""
+        return "python3" if IN_CONTAINERS else sys.executable
+
+    def has(self, program: str) -> bool:
+        """Whether the machine has it."""
+        return bool(self.says(f"command -v {program}"))
+
+    def says(self, command: str) -> str:
+        """What a shell of the machine prints, asked beside SSH."""
+        if isinstance(self._process, Contained):
+            return self._process.says(command)
+        return subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False).stdout
 
     def new_host_key(self) -> None:
         """Forget the host key: the next start makes another."""

@@ -2,8 +2,6 @@
 
 import asyncio
 import secrets
-import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 from services.audit.clickhouse import Store
 from services.runtime.settings import ClickHouseSettings
 from tests.integration.installation import Installation, installation
-from tests.integration.openssh import needs_openssh
+from tests.integration.openssh import OpenSsh, needs_openssh
 from tests.integration.processes import WAIT_SECONDS_MAX, Client, Terminal
 
 pytestmark = [needs_openssh, pytest.mark.timeout(300)]
@@ -92,7 +90,7 @@ async def test_what_was_typed_is_read_back(parts: Installation, shell_integratio
         await store.close()
     assert all(is_ended for *_, is_ended in rows)
     by_the_shell = [row for row in rows if row[0] == "exact"]
-    if shell_integration and await _logs_in_to_bash():
+    if shell_integration and await asyncio.to_thread(logs_in_to_bash, parts.openssh):
         assert len(by_the_shell) >= len(STEPS)
         assert {status for _, status, _, _ in by_the_shell} >= {0, 1}
         assert any(cwd.startswith("/") for _, _, cwd, _ in by_the_shell)
@@ -100,16 +98,14 @@ async def test_what_was_typed_is_read_back(parts: Installation, shell_integratio
         assert not by_the_shell
 
 
-async def _logs_in_to_bash() -> bool:
-    process = await asyncio.create_subprocess_shell("getent passwd $(id -u)", stdout=asyncio.subprocess.PIPE)
-    entry, _ = await process.communicate()
-    return entry.decode().strip().endswith("/bash")
+def logs_in_to_bash(machine: OpenSsh) -> bool:
+    return machine.says("getent passwd $(id -u)").strip().endswith("/bash")
 
 
-def unseen_prompts(directory: Path) -> Iterator[tuple[str, str, str]]:
+def unseen_prompts(machine: OpenSsh, directory: Path) -> Iterator[tuple[str, str, str]]:
     """(what it is, the command, the prompt that it shows) of programs that ask without echo."""
     yield "read", "read -sp 'Ke''y: ' x; echo", "Key: "
-    yield "getpass", f'{sys.executable} -c \'import getpass; getpass.getpass("Pass" "word: ")\'', "Password: "
+    yield "getpass", f'{machine.python} -c \'import getpass; getpass.getpass("Pass" "word: ")\'', "Password: "
     yield (
         "ssh",
         (
@@ -120,11 +116,11 @@ def unseen_prompts(directory: Path) -> Iterator[tuple[str, str, str]]:
         ),
         "passphrase: ",
     )
-    if shutil.which("setpriv"):
+    if machine.has("setpriv"):
         yield "su", "setpriv --reuid 65534 --clear-groups su -c id", "Password: "
-    if shutil.which("openssl"):
+    if machine.has("openssl"):
         yield "openssl", "openssl passwd -6 -salt abcdefgh", "Password: "
-    if shutil.which("zsh"):
+    if machine.has("zsh"):
         yield "zsh", 'zsh -fc \'read -s "x?Zs""h: "\'; echo', "Zsh: "
 
 
@@ -139,7 +135,7 @@ async def test_what_is_typed_without_echo_is_nowhere(parts: Installation, tmp_pa
         await at_prompt(terminal)
         await terminal.type(f"echo {shown}\r")
         await terminal.shows(PROMPT)
-        for kind, command, prompt in unseen_prompts(tmp_path):
+        for kind, command, prompt in unseen_prompts(parts.openssh, tmp_path):
             hidden[kind] = f"hidden{kind}{secrets.token_hex(8)}"
             await terminal.type(f"{command}\r")
             await terminal.shows(prompt)

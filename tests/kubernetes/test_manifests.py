@@ -407,6 +407,9 @@ def test_the_schema_is_made_on_the_cluster_that_the_operator_makes() -> None:
     [cluster] = chi["spec"]["configuration"]["clusters"]
     [keeper] = chi["spec"]["configuration"]["zookeeper"]["nodes"]
     assert keeper["host"] == f"keeper-{chk['metadata']['name']}"
+    users, profiles = (chi["spec"]["configuration"][each] for each in ("users", "profiles"))
+    for profile in {value for key, value in users.items() if key.endswith("/profile")}:
+        assert profiles[f"{profile}/distributed_product_mode"] == "global", "queries join what lies on other shards"
     assert "{uuid}" in chi["spec"]["configuration"]["settings"]["default_replica_path"]
     for name in ("session-api", "audit"):
         [container] = named("production", "Deployment", name)["spec"]["template"]["spec"]["containers"]
