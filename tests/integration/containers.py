@@ -65,6 +65,13 @@ def this_user() -> str:
     return f"{os.getuid()}:{os.getgid()}"
 
 
+def share(secrets: Path) -> None:
+    """Let a container's user read keys that were written for this user alone; pytest's own directory above keeps others out."""
+    if IN_CONTAINERS:
+        for key in secrets.glob("*.pem"):
+            key.chmod(0o644)
+
+
 class Contained:
     """A running container, read-only but for what it `writes` and /tmp, without privileges."""
 

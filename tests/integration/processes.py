@@ -13,7 +13,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.integration.containers import Image
+from tests.integration.containers import Image, share
 from tests.integration.servers import Server
 
 WAIT_SECONDS_MAX = 60.0
@@ -44,6 +44,8 @@ class Service(Server):
     def _image(self) -> Image:
         alone = {"VSAY_API_HOST": "127.0.0.1", "VSAY_HEALTH_PORT": "0"}  # not the ports that a container has to itself
         named = [Path(value) for value in self._settings.values() if value.startswith("/") and Path(value).exists()]
+        for path in named:
+            share(path)
         settings = alone | self._settings | {"VSAY_API_PORT": str(self.port)}
         return Image(part=self._name.upper(), environment=settings, reads=named)
 

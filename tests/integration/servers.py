@@ -149,8 +149,9 @@ class ClickHouse(Server):
     def __init__(self, directory: Path, config: str = "") -> None:
         """`config`: text of a configuration file of ClickHouse."""
         super().__init__(directory)
-        self._config = directory / "config.xml" if config else None
+        self._config = directory / "config.d/test.xml" if config else None  # where a server looks for what is laid over its own
         if self._config:
+            self._config.parent.mkdir(exist_ok=True)
             self._config.write_text(config)
 
     @property
@@ -192,6 +193,7 @@ class ClickHouse(Server):
   <logger><console>1</console><level>warning</level></logger>
   <listen_host>127.0.0.1</listen_host><http_port>{self.port}</http_port>
   <path>{data}/</path><tmp_path>{data}/tmp/</tmp_path><user_files_path>{data}/user_files/</user_files_path>
+  <backups><allowed_path>{self.directory}/backups/</allowed_path></backups>
   <user_directories><users_xml><path>users.xml</path></users_xml></user_directories>
 </clickhouse>""")
         (self.directory / "users.xml").write_text(f"""<clickhouse>

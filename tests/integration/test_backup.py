@@ -16,7 +16,7 @@ from contracts.streams import AUDIT, BUCKETS, SESSIONS, STREAMS
 from services.audit.settings import AuditSettings
 from services.runtime import bus
 from services.runtime.directory import Directory
-from tests.integration.servers import ClickHouse, NatsServer
+from tests.integration.servers import IS_CLICKHOUSE_SERVER, ClickHouse, NatsServer
 from tests.integration.stories import Story, publish, some_story
 from tests.integration.stream_snapshots import restore, snapshot
 from tests.integration.test_audit import all_acknowledged, projections, sinking, stored, until
@@ -111,12 +111,12 @@ async def test_a_lost_clickhouse_is_filled_again_from_the_stream(
 
 
 async def test_clickhouse_from_its_backup_and_the_rest_from_the_stream(
-    client: Client, settings: AuditSettings, clickhouse: ClickHouse, tmp_path: Path
+    client: Client, settings: AuditSettings, clickhouse: ClickHouse
 ) -> None:
     """A backup of this morning, an increment of noon, and what came after from the stream: nothing is missing or twice."""
     jetstream = client.jetstream()
     told = stories(9)
-    backups = tmp_path / "backups"
+    backups = clickhouse.directory / "backups"
     for number, part in enumerate((told[:3], told[3:6])):
         async with stored(settings) as store:
             await store.insert_events([event for story in part for event in story.events])
@@ -138,7 +138,11 @@ async def test_clickhouse_from_its_backup_and_the_rest_from_the_stream(
 
 
 def offline(clickhouse: ClickHouse, backups: Path, *statements: str) -> None:
-    """Run statements in the engine with backups allowed, while its HTTP interface, which cannot be told so, is down."""
+    """Run statements with backups allowed: which the embedded engine's HTTP interface cannot be told, so it is down meanwhile."""
+    if IS_CLICKHOUSE_SERVER:
+        for statement in statements:
+            clickhouse.query(statement)
+        return
     program = (
         "import sys, chdb; connection = chdb.connect(sys.argv[1]);"
         "[connection.query(statement) for statement in sys.argv[2:]]; connection.close()"

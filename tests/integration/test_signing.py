@@ -14,6 +14,7 @@ from contracts.streams import ACK_WAIT_SECONDS
 from contracts.wire import Recorded
 from services.runtime import signing
 from services.runtime.signing import PublicKeys
+from tests.integration.containers import share
 from tests.integration.installation import Installation, installation
 
 WAIT_SECONDS_MAX = 60.0
@@ -52,6 +53,7 @@ async def test_ends_are_signed_with_the_key_that_is_there_then(parts: Installati
         if rotate:
             async with parts.jetstream() as jetstream:
                 second = await signing.create(jetstream, parts.secrets, "signing", rotate=True)
+            share(parts.secrets)
         ticket = await client.open("mch_456")
         async with client.terminal(ticket) as terminal:
             await terminal.type("exit 0\n")

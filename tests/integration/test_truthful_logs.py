@@ -114,7 +114,7 @@ def unseen_prompts(machine: OpenSsh, directory: Path) -> Iterator[tuple[str, str
             "-o UserKnownHostsFile=/dev/null -o IdentityAgent=none -p 1 127.0.0.1 || ssh-keygen -y -f "
             f"{directory}/locked"
         ),
-        "passphrase: ",
+        "Enter passphrase",
     )
     if machine.has("setpriv"):
         yield "su", "setpriv --reuid 65534 --clear-groups su -c id", "Password: "
