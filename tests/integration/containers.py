@@ -67,7 +67,8 @@ def this_user() -> str:
 
 def share(secrets: Path) -> None:
     """Let a container's user read keys that were written for this user alone; pytest's own directory above keeps others out."""
-    if IN_CONTAINERS:
+    if IN_CONTAINERS and secrets.is_dir():
+        secrets.chmod(0o755)
         for key in secrets.glob("*.pem"):
             key.chmod(0o644)
 
