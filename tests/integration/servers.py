@@ -158,6 +158,11 @@ class ClickHouse(Server):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def files(self) -> Path:
+        """The directory from which its function `file` reads."""
+        return self.directory / ("clickhouse/user_files" if IS_CLICKHOUSE_SERVER else "files")
+
     def query(self, sql: str) -> str:
         """What it answers, as tab separated text; bytes that are no UTF-8 become surrogates."""
         request = urllib.request.Request(self.url, data=sql.encode())

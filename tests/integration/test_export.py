@@ -24,12 +24,12 @@ async def store(clickhouse: ClickHouse) -> AsyncIterator[Store]:
     await store.close()
 
 
-async def test_every_view_becomes_a_file_a_day(store: Store, clickhouse: ClickHouse, nats_url: str, tmp_path: Path) -> None:
+async def test_every_view_becomes_a_file_a_day(store: Store, clickhouse: ClickHouse, nats_url: str) -> None:
     first = Story("sess_1").claimed().started().output(bytes(range(256))).command("ls", "a").later(days=2).output().ended()
     second = Story("sess_2", at=NOON + timedelta(days=1), org_id="org_other").claimed().command("é 💾", "b").ended()
     for _ in range(2):
         await store.insert_events(first.events + second.events)
-    out = tmp_path / "files"
+    out = clickhouse.files
     where = {"clickhouse_url": clickhouse.url, "nats_url": nats_url}
     week = ("--from", "2024-01-01", "--to", "2024-01-08", "--output", str(out))
     status, printed, err = await vsay("export", *week, **where)

@@ -64,7 +64,7 @@ async def test_a_session_is_recorded_from_the_claim_to_the_exit_status(parts: In
 
 
 async def test_nothing_is_shown_that_the_stream_refused_to_store(tmp_path: Path) -> None:
-    with installation(tmp_path, VSAY_STREAM_BYTES_MAX="1000000", VSAY_STALL_SECONDS="3") as parts:
+    with installation(tmp_path, VSAY_STREAM_BYTES_MAX="1000000", VSAY_STALL_SECONDS="10") as parts:
         tokens = await parts.declare()
         parts.start("ssh_worker")
         client = parts.client(parts.start("session_api"), tokens["usr_123"])
@@ -73,7 +73,7 @@ async def test_nothing_is_shown_that_the_stream_refused_to_store(tmp_path: Path)
             await terminal.type("seq 1 10000000\n")
             try:
                 while True:
-                    async with asyncio.timeout(8):  # by then the session has decided to end, which it cannot record either
+                    async with asyncio.timeout(15):  # by then the session has decided to end, which it cannot record either
                         await terminal.next()
             except TimeoutError:
                 pass  # the stream is full: nothing more is stored, so nothing more may come
