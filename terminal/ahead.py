@@ -15,8 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from terminal.commands import program
+from terminal.entries import Entered, Seen
 from terminal.keys import could_show
-from terminal.lines import Entered, Seen
 
 LINES_MAX: Final = 64
 """Of lines that wait; the oldest is decided when there are more."""

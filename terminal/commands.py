@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from terminal.lines import Entered
+from terminal.entries import Entered
 from terminal.masking import MASKED
 from terminal.observations import CommandEntered, CommandFinished, Observation, TextShown
 from terminal.text import FISH_SIGN, FULL_SCREEN, Collector

@@ -11,7 +11,8 @@ from terminal import marks
 from terminal.ahead import Ahead, Fate
 from terminal.commands import Commands
 from terminal.emulator import Emulator, Screen
-from terminal.lines import Entered, Lines, Seen
+from terminal.entries import Entered, Seen
+from terminal.lines import Lines
 from terminal.marks import Kind, Mark
 from terminal.observations import InputEchoed, InputMasked, Observation
 from terminal.prompts import Look, asks_for_secret, is_continuation, look
