@@ -17,8 +17,8 @@ QUERY_CHARACTERS_MAX: Final = 200
 SURROUNDING_CHARACTERS: Final = 200
 """Before and after what was found; of a longer entry the rest is left out."""
 
-NEWEST_SESSIONS: Final = (200, 2000)
-"""In so many of the newest sessions it is looked first: about so many granules of the index are read for it."""
+NEWEST_SESSIONS: Final = (50, 1000)
+"""In so many of the newest sessions it is looked first: about so many granules are read for it, of some megabytes each."""
 
 AT_MAX: Final = (2**32 - 1) * 1_000_000
 """The last that ClickHouse's DateTime knows, in microseconds."""
@@ -55,7 +55,7 @@ async def page(history: History, wanted: Wanted, limit: int) -> SearchResult:
     values, where = _conditions(wanted)
     found: list[Place] = []
     for sessions in (*NEWEST_SESSIONS, None):
-        begin = await _hour(history, wanted, sessions) if sessions else None
+        begin = await _begin(history, wanted, sessions) if sessions else None
         is_whole = begin is None or (wanted.since is not None and begin <= wanted.since)
         window = values | {"limit": limit + 1} | ({} if begin is None or is_whole else {"begin": _microseconds(begin)})
         sql = _PLACES.format(entries=_ENTRIES.format(columns="session_id, at, seq", where=where + ("" if is_whole else _WINDOW)))
@@ -98,10 +98,10 @@ def _conditions(wanted: Wanted) -> tuple[dict[str, Any], str]:
     return values, "".join(conditions)
 
 
-async def _hour(history: History, wanted: Wanted, sessions: int) -> datetime | None:
-    """Since when something happened in about so many sessions, up to where the search begins; None: in fewer altogether."""
-    rows = await history.rows(_HOUR, {"org_id": wanted.org_id, "last_at": _last_at(wanted), "sessions": sessions})
-    return EPOCH + timedelta(seconds=rows[0][0]) if rows else None
+async def _begin(history: History, wanted: Wanted, sessions: int) -> datetime | None:
+    """Since when about so many sessions began, up to where the search begins; None: fewer did altogether."""
+    rows = await history.rows(_BEGIN, {"org_id": wanted.org_id, "last_at": _last_at(wanted), "sessions": sessions})
+    return EPOCH + timedelta(microseconds=rows[0][0]) if rows else None
 
 
 def _last_at(wanted: Wanted) -> int:
@@ -159,6 +159,8 @@ _WINDOW: Final = """
         SELECT session_id FROM session_hour_parts
         WHERE org_id = {org_id:String} AND hour >= toStartOfHour(fromUnixTimestamp64Micro({begin:Int64}, 'UTC'))
             AND hour <= fromUnixTimestamp64Micro({last_at:Int64}, 'UTC')
+            AND last_at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC')
+            AND first_at <= fromUnixTimestamp64Micro({last_at:Int64}, 'UTC')
     )"""
 
 _BEFORE: Final = """
@@ -166,10 +168,11 @@ _BEFORE: Final = """
     AND (at, session_id, seq) <
         (fromUnixTimestamp64Micro({before_at:Int64}, 'UTC'), {before_session:String}, {before_seq:UInt64})"""
 
-_HOUR: Final = """
-SELECT toUnixTimestamp(hour) FROM session_hour_parts
+_BEGIN: Final = """
+SELECT toUnixTimestamp64Micro(first_at) FROM session_hour_parts
 WHERE org_id = {org_id:String} AND hour <= fromUnixTimestamp64Micro({last_at:Int64}, 'UTC')
-ORDER BY hour DESC LIMIT 1 OFFSET {sessions:UInt32}"""
+    AND first_at <= fromUnixTimestamp64Micro({last_at:Int64}, 'UTC')
+ORDER BY hour DESC, first_at DESC LIMIT 1 OFFSET {sessions:UInt32}"""
 
 _PLACES: Final = """
 SELECT toUnixTimestamp64Micro(at), session_id, seq FROM ({entries})

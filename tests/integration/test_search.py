@@ -76,7 +76,7 @@ def expected(
     return [(session_id, seq) for _, session_id, seq in sorted(found, reverse=True)]
 
 
-@pytest.mark.parametrize("newest", [(), (1, 3), (5, 20), (200, 2000)], ids=str)
+@pytest.mark.parametrize("newest", [(), (1, 3), (5, 20), search.NEWEST_SESSIONS], ids=str)
 async def test_windows_change_nothing_in_what_is_found(
     store: Store, history: History, monkeypatch: pytest.MonkeyPatch, newest: tuple[int, ...]
 ) -> None:
