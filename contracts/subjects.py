@@ -14,6 +14,9 @@ ALL_LIVE: Final = "live.session.>"
 ALL_ACCESS: Final = "access.>"
 ANCHORS: Final = "anchors"
 
+HURRY: Final = "audit.hurry"
+"""Not stored: a reader waits for what was recorded to be in ClickHouse, so `audit` is not to wait for its batches to fill."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 

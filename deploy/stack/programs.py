@@ -32,6 +32,9 @@ STREAM_DISK_SHARE: Final = 4
 
 STOP_MARGIN_SECONDS: Final = 8.0
 
+STORE_NICENESS: Final = 5
+"""What is recorded lies safe in the stream: where cores are short, ClickHouse may have it later, and terminals go first."""
+
 
 class MissingProgramError(Exception):
     """A program that the stack needs is not installed."""
@@ -50,8 +53,10 @@ def programs(home: Home, settings: StackSettings, ports: Ports, environ: Mapping
     """Every program with its whole environment. Raises `MissingProgramError`."""
     environment = service_environment(home, settings, ports, environ)
 
-    def module(name: str, module_name: str, *, announces: bool = False, stop_seconds: float = 10.0, **more: str) -> Program:
-        return Program(name, (sys.executable, "-m", module_name), environment | more, announces, stop_seconds)
+    def module(
+        name: str, module_name: str, *, announces: bool = False, stop_seconds: float = 10.0, niceness: int = 0, **more: str
+    ) -> Program:
+        return Program(name, (sys.executable, "-m", module_name), environment | more, announces, stop_seconds, niceness)
 
     return [
         Program(NATS, (_nats_server(), "--config", str(_nats_config(home, ports.nats))), dict(environ)),
@@ -59,12 +64,13 @@ def programs(home: Home, settings: StackSettings, ports: Ports, environ: Mapping
             CLICKHOUSE,
             "deploy.embedded_clickhouse",
             announces=True,
+            niceness=STORE_NICENESS,
             VSAY_CLICKHOUSE_HOST=HOST,
             VSAY_CLICKHOUSE_PORT=str(ports.clickhouse),
             VSAY_CLICKHOUSE_DATA=str(home.clickhouse),
         ),
         module(DEMO_MACHINE, "deploy.demo_machine", announces=True, VSAY_DEMO_PORT=str(ports.demo_machine)),
-        module(AUDIT, "services.audit"),
+        module(AUDIT, "services.audit", niceness=STORE_NICENESS),
         module(WORKER, "services.ssh_worker", stop_seconds=settings.drain_seconds + STOP_MARGIN_SECONDS),
         module(API, "services.session_api", announces=True, VSAY_API_PORT=str(ports.api), stop_seconds=15.0),
     ]

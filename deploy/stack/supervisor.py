@@ -9,6 +9,7 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable, Callable
+from functools import partial
 from subprocess import SubprocessError
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ class Program(Struct, frozen=True):
     environment: dict[str, str] = {}
     announces: bool = False
     stop_seconds: float = 10.0
+    niceness: int = 0
+    """Above that of the supervisor; see nice(2)."""
 
 
 class StartError(Exception):
@@ -131,7 +134,7 @@ class Child:
                 stdout=PIPE if self._program.announces else log,
                 stderr=log,
                 start_new_session=True,  # so that Ctrl-C reaches only the supervisor, which stops them in order
-                preexec_fn=_end_with_parent,
+                preexec_fn=partial(_begin, self._program.niceness),
             )
         if process.stdout:
             self._reader = asyncio.create_task(self._read(process.stdout, announced))
@@ -187,8 +190,12 @@ _SUPERVISOR: Final = os.getpid()
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _end_with_parent() -> None:
-    """In the new process: be killed when the supervisor is. Elsewhere than on Linux only an orderly end stops everything."""
+def _begin(niceness: int) -> None:
+    """In the new process: step back as far as is asked, and be killed when the supervisor is.
+
+    Elsewhere than on Linux only an orderly end stops everything.
+    """
+    os.nice(niceness)
     if _libc:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != _SUPERVISOR:

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from faststream import FastStream
+from nats.aio.msg import Msg
 
+from contracts import subjects
 from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS
 from services.audit.anchoring import Anchorer
 from services.audit.clickhouse import Store
@@ -47,6 +49,12 @@ def make_app(settings: AuditSettings) -> FastStream:
             checks = {"clickhouse": store.ready, "nats": stream}
             async with health.serve(settings.health_port, checks, counted.text(jetstream, AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS)):
                 sinks = [Sink(jetstream, store, settings, kind, counted) for kind in KINDS]
+
+                async def hurry(_: Msg) -> None:
+                    for sink in sinks:
+                        sink.hurry()
+
+                await nats.subscribe(subjects.HURRY, cb=hurry)
                 housekeeping = [asyncio.create_task(purge_for_ever(jetstream, settings))]
                 if settings.anchor_seconds:
                     housekeeping.append(asyncio.create_task(Anchorer(jetstream, store, settings).run()))

@@ -12,8 +12,8 @@ class AuditSettings(ClickHouseSettings, frozen=True, kw_only=True):
 
     batch_events_max: Annotated[int, Meta(description="Events in one insert into ClickHouse, at most.", ge=1, le=20_000)] = 10_000
     batch_seconds_max: Annotated[
-        float, Meta(description="How long an event waits for its batch to fill, at most.", gt=0, le=30)
-    ] = 0.2
+        float, Meta(description="How long an event waits for its batch to fill, at most, when no reader waits for it.", gt=0, le=30)
+    ] = 2.0
     resume_horizon_hours: Annotated[
         float, Meta(description="Events that ClickHouse has are dropped from stream SESSIONS when they are older than this.", gt=0)
     ] = 24.0

@@ -32,6 +32,12 @@ BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
 FETCH_EVENTS_MAX: Final = 256
 """Of one request to the stream, as a request cannot be bounded in bytes."""
 
+GATHER_SECONDS: Final = 0.25
+"""Between two looks for more of a batch: events are fetched some at a time, not each as it comes."""
+
+LOOK_SECONDS: Final = 0.05
+"""How long such a look waits for an answer."""
+
 PULL_SECONDS: Final = 1.0
 """How long a request waits for a first event. Stopping waits for it, and after a server's restart the next one is answered."""
 
@@ -84,10 +90,16 @@ class Sink:
         self._seconds_max = settings.batch_seconds_max
         self._subscription: JetStreamContext.PullSubscription | None = None
         self._stopping = asyncio.Event()
+        self._hurried = asyncio.Event()
 
     def stop(self) -> None:
         """Finish the batch in hand; if ClickHouse does not take it, give it back, to be delivered again at once."""
         self._stopping.set()
+        self._hurried.set()
+
+    def hurry(self) -> None:
+        """A reader waits: store what the stream has, without waiting for more."""
+        self._hurried.set()
 
     async def run(self) -> None:
         """Bring the schema up to date as soon as ClickHouse answers, then move events. Raises `SchemaError`."""
@@ -113,17 +125,19 @@ class Sink:
         return True
 
     async def _gather(self) -> list[Msg]:
-        """Some messages, or none after `PULL_SECONDS`."""
-        messages = await self._fetch(PULL_SECONDS)
+        """Some messages, or none after `PULL_SECONDS`. A batch is closed when it is full, its time is over, or somebody waits."""
+        messages = more = await self._fetch(PULL_SECONDS)
         gathered_bytes = sum(len(message.data) for message in messages)
         deadline = time.monotonic() + self._seconds_max
-        while messages and len(messages) < self._events_max and gathered_bytes < BATCH_BYTES_MAX:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            more = await self._fetch(left)
-            messages += more
+        is_last = not messages
+        while not is_last and len(messages) < self._events_max and gathered_bytes < BATCH_BYTES_MAX:
+            if len(more) < FETCH_EVENTS_MAX:  # else there is more at once
+                pause = min(GATHER_SECONDS, deadline - time.monotonic())
+                is_last = await _set_within(self._hurried, pause) or pause < GATHER_SECONDS
+            more = await self._fetch(LOOK_SECONDS)
+            messages = messages + more
             gathered_bytes += sum(len(message.data) for message in more)
+        self._hurried.clear()
         return messages
 
     async def _fetch(self, seconds: float) -> list[Msg]:
@@ -187,12 +201,7 @@ class Sink:
         return []
 
     async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await _set_within(self._stopping, seconds)
 
 
 def sort[Row](messages: Sequence[Msg], kind: Kind[Row]) -> Batch[Row]:
@@ -207,6 +216,15 @@ def sort[Row](messages: Sequence[Msg], kind: Kind[Row]) -> Batch[Row]:
         except UndecodableError as error:
             quarantined.append(_set_aside(message, str(error)))
     return Batch(tuple(rows), tuple(read), tuple(quarantined))
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _set_aside(message: Msg, reason: str) -> Quarantined:

@@ -112,6 +112,10 @@ class Gateway:
         """Send without waiting for a reply."""
         await self.nats.publish(subjects.request(session_id, request), msgspec.msgpack.encode(command))
 
+    async def hurry_audit(self) -> None:
+        """Have what is recorded moved into ClickHouse at once. Not waited for: look whether it is there, and ask again."""
+        await self.nats.publish(subjects.HURRY)
+
     # Opening, and what waits to be opened.
 
     async def open(self, command: OpenSession) -> None:

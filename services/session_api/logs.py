@@ -25,6 +25,7 @@ async def caught_up(gateway: Gateway, history: History, session_id: str) -> bool
     last = await gateway.record.last(session_id)
     deadline = time.monotonic() + CATCH_UP_SECONDS_MAX
     while last is not None and not await _has(history, session_id, last.recorded.seq):
+        await gateway.hurry_audit()
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(LOOK_SECONDS)

@@ -38,6 +38,7 @@ async def test_replicas_that_are_killed_leave_one_chain_that_has_every_session(
         "VSAY_SECRETS_DIR": settings.secrets_dir,
         "VSAY_SIGNING_KEY": settings.signing_key,
         "VSAY_ANCHOR_SECONDS": "0.1",
+        "VSAY_BATCH_SECONDS_MAX": str(settings.batch_seconds_max),
     }
     seed = random.randrange(2**32)
     print(f"seed {seed}")

@@ -23,7 +23,10 @@ from services.audit.horizon import purge
 from services.audit.settings import AuditSettings
 from services.audit.sink import Sink
 from services.runtime import bus
+from services.session_api.gateway import Gateway
 from services.session_api.history import History
+from services.session_api.logs import CATCH_UP_SECONDS_MAX, caught_up
+from services.session_api.settings import ApiSettings
 from tests.integration.processes import Service
 from tests.integration.projections import projections
 from tests.integration.servers import ClickHouse, NatsServer
@@ -31,12 +34,17 @@ from tests.integration.stories import JOHN, NOON, Story, publish, some_story
 from tests.integration.test_health import ask, free_port
 
 WAIT_SECONDS_MAX = 60.0
+BATCH_SECONDS_MAX = 0.1
+"""Tests wait for the sink by looking into ClickHouse themselves, so it is not to wait as long as it does by default."""
+
 LOOK_SECONDS = 0.02
 
 
 @pytest.fixture
 def settings(nats_server: NatsServer, clickhouse: ClickHouse) -> AuditSettings:
-    return AuditSettings(nats_url=nats_server.url, clickhouse_url=clickhouse.url, stream_bytes_max=1_000_000_000)
+    return AuditSettings(
+        nats_url=nats_server.url, clickhouse_url=clickhouse.url, stream_bytes_max=1_000_000_000, batch_seconds_max=BATCH_SECONDS_MAX
+    )
 
 
 @pytest.fixture
@@ -142,6 +150,20 @@ async def test_two_replicas_share_the_work(settings: AuditSettings, jetstream: J
     await history.close()
 
 
+async def test_a_reader_does_not_wait_for_batches_to_fill(
+    settings: AuditSettings, jetstream: JetStreamContext, tmp_path: Path
+) -> None:
+    slow = 4 * CATCH_UP_SECONDS_MAX
+    await fill(settings, [Story("sess_0").claimed().events])  # the engine's first insert takes seconds
+    gateway = await Gateway.connect(ApiSettings(nats_url=settings.nats_url, stream_bytes_max=settings.stream_bytes_max))
+    history = await History.connect(settings)
+    with service(settings, tmp_path, VSAY_BATCH_SECONDS_MAX=str(slow)):
+        await publish(jetstream, *Story("sess_1").claimed().started().command("ls", "a").events)
+        assert await caught_up(gateway, history, "sess_1")
+    await history.close()
+    await gateway.close()
+
+
 GOOD = Story("sess_1").claimed().events[0]
 BAD = {
     "no envelope": (subjects.event("sess_1", "output"), b"\xc1\xff nothing"),
@@ -238,6 +260,7 @@ def service(settings: AuditSettings, directory: Path, **more: str) -> Service:
             "VSAY_NATS_URL": settings.nats_url,
             "VSAY_CLICKHOUSE_URL": settings.clickhouse_url,
             "VSAY_STREAM_BYTES_MAX": str(settings.stream_bytes_max),
+            "VSAY_BATCH_SECONDS_MAX": str(BATCH_SECONDS_MAX),
         }
         | more,
     )

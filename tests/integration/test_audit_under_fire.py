@@ -16,6 +16,7 @@ from tests.integration.processes import Service
 from tests.integration.projections import projections
 from tests.integration.servers import ClickHouse, NatsServer
 from tests.integration.stories import publish, some_story
+from tests.integration.test_audit import BATCH_SECONDS_MAX
 
 DEADLINE_SECONDS = 280.0
 """What a killed replica had in hand is delivered again after the consumer's `ack_wait`, a minute."""
@@ -29,7 +30,9 @@ async def test_kills_under_load_lose_and_double_nothing(nats_server: NatsServer,
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
     randomness = random.Random(seed)
-    settings = AuditSettings(nats_url=nats_server.url, clickhouse_url=clickhouse.url, stream_bytes_max=1_000_000_000)
+    settings = AuditSettings(
+        nats_url=nats_server.url, clickhouse_url=clickhouse.url, stream_bytes_max=1_000_000_000, batch_seconds_max=BATCH_SECONDS_MAX
+    )
     client = await bus.connect(settings, "test")
     jetstream = client.jetstream()
     await bus.declare(jetstream, settings)
@@ -38,6 +41,7 @@ async def test_kills_under_load_lose_and_double_nothing(nats_server: NatsServer,
         "VSAY_CLICKHOUSE_URL": settings.clickhouse_url,
         "VSAY_STREAM_BYTES_MAX": str(settings.stream_bytes_max),
         "VSAY_BATCH_EVENTS_MAX": "40",
+        "VSAY_BATCH_SECONDS_MAX": str(BATCH_SECONDS_MAX),
     }
     stories = [some_story(randomness, f"sess_{number}") for number in range(SESSIONS_COUNT)]
     events = [event for story in stories for event in story.events]

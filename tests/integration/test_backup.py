@@ -19,13 +19,15 @@ from services.runtime.directory import Directory
 from tests.integration.servers import IS_CLICKHOUSE_SERVER, ClickHouse, NatsServer
 from tests.integration.stories import Story, publish, some_story
 from tests.integration.stream_snapshots import restore, snapshot
-from tests.integration.test_audit import all_acknowledged, projections, sinking, stored, until
+from tests.integration.test_audit import BATCH_SECONDS_MAX, all_acknowledged, projections, sinking, stored, until
 
 EVERYTHING = [stream.name for stream in STREAMS] + [f"KV_{bucket.name}" for bucket in BUCKETS]
 
 
 def settings_of(nats_server: NatsServer, clickhouse: ClickHouse) -> AuditSettings:
-    return AuditSettings(nats_url=nats_server.url, clickhouse_url=clickhouse.url, stream_bytes_max=1_000_000_000)
+    return AuditSettings(
+        nats_url=nats_server.url, clickhouse_url=clickhouse.url, stream_bytes_max=1_000_000_000, batch_seconds_max=BATCH_SECONDS_MAX
+    )
 
 
 @pytest.fixture

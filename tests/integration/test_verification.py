@@ -30,6 +30,7 @@ from services.runtime.verification import Verifier
 from tests.integration.installation import installation
 from tests.integration.servers import ClickHouse, NatsServer
 from tests.integration.stories import NOON, Story, publish
+from tests.integration.test_audit import BATCH_SECONDS_MAX
 from tests.integration.test_cli import vsay
 
 WAIT_SECONDS_MAX = 60.0
@@ -43,6 +44,7 @@ def settings(nats_server: NatsServer, clickhouse: ClickHouse, tmp_path: Path) ->
         nats_url=nats_server.url,
         clickhouse_url=clickhouse.url,
         stream_bytes_max=1_000_000_000,
+        batch_seconds_max=BATCH_SECONDS_MAX,
         secrets_dir=str(tmp_path / "secrets"),
         signing_key="signing",
     )
