@@ -10,6 +10,7 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from subprocess import SubprocessError
 from typing import Any, Final
 
@@ -28,6 +29,9 @@ STEADY_SECONDS: Final = 30.0
 """A process that has run this long begins with the first back-off again."""
 
 TAIL_LINES: Final = 8
+
+AUTOGROUP: Final = Path("/proc/self/autogroup")
+"""Where Linux groups processes by session (sched(7)), niceness counts only within one, and this file has that of the group."""
 
 PR_SET_PDEATHSIG: Final = 1
 """prctl(2), Linux only."""
@@ -196,6 +200,8 @@ def _begin(niceness: int) -> None:
     Elsewhere than on Linux only an orderly end stops everything.
     """
     os.nice(niceness)
+    if AUTOGROUP.exists():
+        AUTOGROUP.write_text(str(niceness))
     if _libc:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != _SUPERVISOR:
