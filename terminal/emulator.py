@@ -9,11 +9,14 @@ from par_term_emu_core_rust import Terminal
 
 from terminal import drawing, page
 
-PENDING_BYTES_MAX: Final = 256 * 1024
-"""Output that waits to be drawn; beyond this it is drawn, or skipped where its tail alone decides what the screen shows."""
+PENDING_BYTES_MAX: Final = 64 * 1024
+"""Output that waits to be drawn; beyond this it is drawn, or skipped where its tail alone decides what the screen shows.
 
-TAIL_BYTES: Final = 64 * 1024
-"""Of a skipped flood, what is drawn."""
+Drawing so much takes some 3 ms, in which a worker's other sessions wait.
+"""
+
+TAIL_BYTES_MAX: Final = 32 * 1024
+"""The lines that decide it are looked for in so much of the end."""
 
 SCROLLBACK_ROWS: Final = 1
 """Nobody looks at it; without any, the emulator (0.69) forgets on scrolling which rows were wrapped."""
@@ -54,6 +57,8 @@ class Emulator:
         self._pending_bytes += len(data)
         if self._pending_bytes > PENDING_BYTES_MAX:
             self._shorten()
+            if self._pending_bytes > PENDING_BYTES_MAX:
+                self._drawn()
 
     def resize(self, cols: int, rows: int) -> None:
         """The terminal has another size from here on."""
@@ -128,6 +133,7 @@ class Emulator:
             self._terminal.process(self._parked)
             self._parked = b""
         if self._pending:
+            self._shorten()
             self._terminal.process(b"".join(self._pending))
             self._pending, self._pending_bytes = [], 0
         return self._terminal
@@ -149,16 +155,21 @@ class Emulator:
 
     def _shorten(self) -> None:
         """Of lines that scroll by, those that are still on the screen at the end are enough; colours of dropped ones are kept."""
+        if self._pending_bytes < self.cols * self.rows:
+            return
         joined = b"".join(self._pending)
-        start = joined.find(b"\n", len(joined) - TAIL_BYTES) + 1
-        dropped, tail = joined[:start], joined[start:]
+        self._pending = [joined]
+        end = len(joined)
+        for _ in range(2 * self.rows + 2):
+            end = joined.rfind(b"\n", max(len(joined) - TAIL_BYTES_MAX, 0), end)
+            if end < 0:
+                return
+        dropped, tail = joined[: end + 1], joined[end + 1 :]
         colours = _COLOUR.findall(dropped) if b"\x1b" in dropped else []
-        if start and len(colours) == dropped.count(b"\x1b") and tail.count(b"\n") > 2 * self.rows:
+        if len(colours) == dropped.count(b"\x1b"):
             kept = b"".join(colours[-COLOURS_MAX:])
             self._pending = [kept + b"\r\n", tail]
             self._pending_bytes = len(kept) + 2 + len(tail)
-            return
-        self._drawn()
 
 
 def _text(terminal: Terminal, row: int, start: int, end: int) -> str:

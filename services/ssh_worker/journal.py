@@ -79,7 +79,7 @@ class Journal:
             await self._keep_screen()
 
     async def typed(self, data: bytes) -> None:
-        """A driver typed `data`; call it before the machine gets them."""
+        """A driver typed `data`; call it before anything that the machine shows of it. It has looked before it waits."""
         await self._observed(self._observer.typed(data))
 
     async def resized(self, cols: int, rows: int) -> None:

@@ -72,9 +72,10 @@ class Requests:
         while True:
             message, command, is_overtaken = await self._keyboard.next()
             if isinstance(command, Input):
+                shell.write(command.data)  # at once: the observer, which is told next, may have a flood to draw first
                 await self._journal.typed(command.data)
                 self._typed()
-                await shell.write(command.data)
+                await shell.writable()
             elif not is_overtaken:
                 shell.resize(command.cols, command.rows)
                 await self._journal.resized(command.cols, command.rows)

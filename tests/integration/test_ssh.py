@@ -129,7 +129,7 @@ async def test_by_key(openssh: OpenSsh) -> None:
     async with terminal(by_key(openssh)) as opened:
         assert opened.shell.opening.authentication == "publickey"
         assert opened.shell.opening.host_key == asyncssh.import_public_key(openssh.host_key).get_fingerprint()
-        await opened.shell.write(b"echo mar''ker; exit 3\n")
+        opened.shell.write(b"echo mar''ker; exit 3\n")
         await opened.shows("marker")
         assert await opened.exit() == Exit(status=3)
 
@@ -144,7 +144,7 @@ async def test_by_a_certificate_that_names_user_and_session_in_the_log_of_sshd(t
     with openssh_with(tmp_path / "sshd", *settings) as server:
         async with terminal(Hop(machine_at(server, principals=("operators",)), credential)) as opened:
             assert opened.shell.opening.authentication == "certificate"
-            await opened.shell.write(b"echo mar''ker\n")
+            opened.shell.write(b"echo mar''ker\n")
             await opened.shows("marker")
             forward = opened.shell._route.end.create_connection(asyncssh.SSHTCPSession, "127.0.0.1", server.port)
             with pytest.raises(asyncssh.ChannelOpenError):  # the certificate permits a terminal and nothing else
@@ -166,7 +166,7 @@ async def test_by_password_and_by_the_password_at_a_prompt_of_pam(tmp_path: Path
                 machine = machine_at(server, login=user.name)
                 async with terminal(Hop(machine, right)) as opened:
                     assert opened.shell.opening.authentication == method
-                    await opened.shell.write(b"id -un\n")
+                    opened.shell.write(b"id -un\n")
                     await opened.shows(user.name)
                 assert (await code_of(Hop(machine, wrong)))[0] is ConnectError.AUTH_FAILED
 
@@ -256,7 +256,7 @@ async def test_through_a_chain_of_jump_hosts_each_with_its_own_credential(tmp_pa
         hops = [by_key(first, id_="mch_first"), by_key(second, id_="mch_second"), by_key(third, id_="mch_third")]
         async with terminal(*hops) as opened:
             assert opened.shell.opening.host_key == asyncssh.import_public_key(third.host_key).get_fingerprint()
-            await opened.shell.write(b"echo $SSH_CONNECTION; exit 4\n")
+            opened.shell.write(b"echo $SSH_CONNECTION; exit 4\n")
             assert await opened.exit() == Exit(status=4)
             assert f"127.0.0.1 {third.port}" in opened.output
         wrong = Hop(hops[1].machine, Credential(private_key=first.client_key))
@@ -273,7 +273,7 @@ async def test_through_a_chain_of_jump_hosts_each_with_its_own_credential(tmp_pa
 async def test_over_ipv6(tmp_path: Path) -> None:
     with openssh_with(tmp_path / "sshd", address="::1") as server:
         async with terminal(by_key(server)) as opened:
-            await opened.shell.write(b"exit 6\n")
+            opened.shell.write(b"exit 6\n")
             assert await opened.exit() == Exit(status=6)
 
 
@@ -293,7 +293,7 @@ async def test_old_equipment_is_reached_only_with_what_it_lists(
     with openssh_with(tmp_path / "sshd", *settings, host_key_type="rsa") as server:
         assert (await code_of(by_key(server)))[0] in (ConnectError.UNREACHABLE, ConnectError.HOST_KEY_MISMATCH)
         async with terminal(by_key(server, legacy_algorithms=listed)) as opened:
-            await opened.shell.write(b"exit 5\n")
+            opened.shell.write(b"exit 5\n")
             assert await opened.exit() == Exit(status=5)
 
 
@@ -320,9 +320,9 @@ async def test_a_shell_that_a_signal_ends(openssh: OpenSsh) -> None:
 
 async def test_a_connection_that_is_cut(openssh: OpenSsh) -> None:
     async with terminal(by_key(openssh)) as opened:
-        await opened.shell.write(b"echo re''ady\n")
+        opened.shell.write(b"echo re''ady\n")
         await opened.shows("ready")
-        await opened.shell.write(b"kill -9 $PPID\n")
+        opened.shell.write(b"kill -9 $PPID\n")
         ended = await opened.exit()
     assert ended.status is None
     assert ended.signal is None

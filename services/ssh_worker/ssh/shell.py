@@ -74,10 +74,13 @@ class Shell(asyncssh.SSHClientSession[bytes]):
             self._channel.resume_reading()
         return taken
 
-    async def write(self, data: bytes) -> None:
-        """Type `data`; returns when the channel has it and its window has room. Silently nothing once the shell has ended."""
+    def write(self, data: bytes) -> None:
+        """Type `data`; wait for `writable` before the next. Silently nothing once the shell has ended."""
         if not self.is_closed and not self._channel.is_closing():
             self._channel.write(data)
+
+    async def writable(self) -> None:
+        """Returns when the channel has what was typed and its window has room."""
         await self._room.wait()
         if not self.is_closed:
             await self._route.writable()
