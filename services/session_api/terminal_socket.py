@@ -58,6 +58,11 @@ CREDIT_BYTES: Final = 16 * 1024
 OBSERVER_BEHIND_BYTES_MAX: Final = 512 * 1024
 """An observer that is further behind is shown the present screen instead of what it missed."""
 
+ATTACH_SECONDS: Final = 3.0
+"""How long an owner may take to answer. One that has ended, or died, in this moment never does: then it is looked for again."""
+
+ATTACH_TRIES: Final = 10
+
 INPUT_SECONDS_MAX: Final = 3600.0
 """How long a machine may leave typed input unread before the viewer is told."""
 
@@ -224,12 +229,16 @@ class Viewer:
     async def _attach(self, resume_from: int | None) -> Attached | None:
         """Attach to the owner as soon as there is one; None when the session has ended."""
         told = False
+        unanswered = 0
         while True:
             self._feed.stirred.clear()
             try:
                 return await self._ask_to_attach(resume_from)
-            except NoOwnerError:
-                live = await self._gateway.live_session(self._session_id)
+            except (NoOwnerError, GatewayUnavailableError) as error:
+                unanswered += isinstance(error, GatewayUnavailableError)
+                if unanswered == ATTACH_TRIES:
+                    raise
+            live = await self._gateway.live_session(self._session_id)
             if live is None or live.state is LiveState.ENDED:
                 return None
             if live.state is LiveState.CANCELLED and live.code:
@@ -252,7 +261,7 @@ class Viewer:
             user_agent=self._socket.headers.get("user-agent", "")[:500],
             resume_from=resume_from,
         )
-        match await self._gateway.ask(self._session_id, Request.ATTACH, attach, timeout_seconds=30):
+        match await self._gateway.ask(self._session_id, Request.ATTACH, attach, timeout_seconds=ATTACH_SECONDS):
             case Attached() as attached:
                 return attached
             case Refused("session_ended"):
@@ -354,7 +363,7 @@ class Viewer:
     async def _somebody_left(self, viewer_id: str, event: ViewerDetached) -> None:
         self._viewers.pop(viewer_id, None)
         if viewer_id == self._id and event.reason == "lost":
-            await self._ask_to_attach(self._sent_seq)
+            await self._attach(self._sent_seq)
         elif viewer_id != self._id:
             await self._send(ViewersMessage(list(self._viewers.values())))
 

@@ -46,7 +46,8 @@ class Requests:
         self._credited = credited
         self._typed = typed
         self._keyboard = Keyboard()
-        self._had_driver = False
+        self._first_driver = ""
+        """The viewer that sees the session from its beginning, also when it asks again."""
         self._left_at = time.monotonic()
         self._unfinished: set[asyncio.Task[None]] = set()
 
@@ -125,8 +126,9 @@ class Requests:
         if len(self.attendance) >= VIEWERS_MAX and attach.viewer_id not in self.attendance:
             return Refused("too_many_sockets", f"a session has at most {VIEWERS_MAX} viewers at a time")
         await journal.happens(AttachAsked(attach))
-        is_first_driver = attach.role is Role.DRIVER and not self._had_driver
-        self._had_driver = self._had_driver or attach.role is Role.DRIVER
+        if attach.role is Role.DRIVER and not self._first_driver:
+            self._first_driver = attach.viewer_id
+        is_first_driver = attach.viewer_id == self._first_driver
         screen: Screen | None = None
         if attach.resume_from is not None and attach.resume_from <= recorder.seq:
             from_seq = attach.resume_from
