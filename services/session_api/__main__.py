@@ -8,9 +8,9 @@ import uvicorn
 from contracts.terminal import MESSAGE_BYTES_MAX
 from services.runtime.process import run
 from services.session_api.app import make_app
+from services.session_api.client_socket import OpenSockets
 from services.session_api.metrics import Measured
 from services.session_api.settings import ApiSettings
-from services.session_api.terminal_socket import OpenSockets
 
 GRACE_SECONDS = 10
 BACKLOG = 1024

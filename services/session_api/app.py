@@ -19,13 +19,14 @@ from services.runtime import health, metrics
 from services.session_api import errors
 from services.session_api.access import AccessRecords
 from services.session_api.auth import BearerTokens
+from services.session_api.client_socket import OpenSockets
 from services.session_api.controllers import Directory, Sessions, healthz, readyz
 from services.session_api.gateway import Gateway
 from services.session_api.history import History
 from services.session_api.metrics import ApiMetrics
 from services.session_api.records import Records
 from services.session_api.settings import ApiSettings
-from services.session_api.terminal_socket import OpenSockets, terminal_socket
+from services.session_api.terminal_socket import terminal_socket
 from services.session_api.verification import Verification
 from services.session_api.workers import Workers
 

@@ -1,9 +1,7 @@
 """A session's WebSocket (`docs/terminal-protocol.md`): authenticates a viewer, shows it the session, types for it."""
 
 import asyncio
-import codecs
 import logging
-import time
 from secrets import token_hex
 from typing import Any, Final
 
@@ -21,31 +19,27 @@ from contracts.live import LiveState
 from contracts.subjects import Request
 from contracts.terminal import (
     AUTH_SECONDS_MAX,
-    BINARY_SUBPROTOCOL,
-    MESSAGES_PER_SECOND_MAX,
     AckMessage,
-    AnyClientMessage,
     Auth,
     Close,
     DisconnectMessage,
     ErrorMessage,
     InputMessage,
-    OutputMessage,
-    PositionMessage,
     ReadyMessage,
     ResizedMessage,
     ResizeMessage,
     RestartMessage,
-    ServerMessage,
     ViewersMessage,
     WaitingMessage,
     WarningMessage,
 )
 from contracts.wire import Recorded, UndecodableError
 from services.runtime.record import Record
+from services.session_api.client_socket import ClientSocket, ClosingError, OpenSockets
 from services.session_api.feed import Feed
 from services.session_api.gateway import Gateway, GatewayUnavailableError, NoOwnerError
 from services.session_api.history import History
+from services.session_api.metrics import ApiMetrics
 
 log = logging.getLogger(__name__)
 
@@ -74,54 +68,12 @@ WAITING_SECONDS: Final = 1.0
 
 INCOMPLETE_UTF8_BYTES_MAX: Final = 3
 
-_messages: msgspec.json.Decoder[AnyClientMessage] = msgspec.json.Decoder(AnyClientMessage)
-_encoder = msgspec.json.Encoder()
-
-
-class ClosingError(Exception):
-    """The socket is to be closed with this code, after this error message."""
-
-    def __init__(self, close: Close, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.close = close
-        self.code = code
-        self.message = message
-
-
-class OpenSockets:
-    """The sockets of this process, so that a stop can say goodbye to each."""
-
-    def __init__(self, per_user_max: int) -> None:
-        self._per_user_max = per_user_max
-        self._viewers: dict[Viewer, str] = {}
-        self.closing = False
-
-    def add(self, viewer: "Viewer", user_id: str) -> None:
-        """Raises `ClosingError` when the user has too many, or this process is about to stop."""
-        if self.closing:
-            raise ClosingError(Close.SERVICE_RESTART, ErrorCode.UNAVAILABLE, "the gateway restarts: connect again")
-        if sum(owner == user_id for owner in self._viewers.values()) >= self._per_user_max:
-            message = f"at most {self._per_user_max} sockets a user at one gateway"
-            raise ClosingError(Close.TOO_MANY, ErrorCode.TOO_MANY_SOCKETS, message)
-        self._viewers[viewer] = user_id
-
-    def discard(self, viewer: "Viewer") -> None:
-        """The socket is closed."""
-        self._viewers.pop(viewer, None)
-
-    async def say_goodbye(self) -> None:
-        """Tell every client to connect again elsewhere, and close with 1012."""
-        self.closing = True
-        await asyncio.gather(*(viewer.restart() for viewer in list(self._viewers)), return_exceptions=True)
-
 
 @websocket("/v1/sessions/{session_id:str}/ws")
 async def terminal_socket(socket: WebSocket[Any, Any, Any], session_id: str) -> None:
     """Serve one client from its first message to the close."""
-    binary = BINARY_SUBPROTOCOL in socket.scope["subprotocols"]
-    await socket.accept(subprotocols=BINARY_SUBPROTOCOL if binary else None)
     state = socket.app.state
-    viewer = Viewer(socket, state.gateway, state.history, session_id, binary=binary)
+    viewer = Viewer(await ClientSocket.accept(socket), state.gateway, state.history, state.metrics, session_id)
     try:
         await viewer.serve(state.sockets)
     except ClosingError as error:
@@ -140,16 +92,13 @@ async def terminal_socket(socket: WebSocket[Any, Any, Any], session_id: str) -> 
 class Viewer:
     """One client of one session."""
 
-    def __init__(
-        self, socket: WebSocket[Any, Any, Any], gateway: Gateway, history: History, session_id: str, *, binary: bool
-    ) -> None:
+    def __init__(self, socket: ClientSocket, gateway: Gateway, history: History, metrics: ApiMetrics, session_id: str) -> None:
         self._socket = socket
+        self._metrics = metrics
         self._gateway = gateway
         self._session_id = session_id
-        self._binary = binary
         self._id = f"view_{token_hex(12)}"
         self._feed = Feed(gateway, history, session_id, self._deliver)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._auth: Auth
         self._ticket: Ticket
         self._user: User
@@ -160,13 +109,12 @@ class Viewer:
         self._sent_seq = 0
         self._acknowledged_seq = 0
         self._uncredited_bytes = 0
-        self._message_times = (0.0, 0)
 
     async def serve(self, sockets: OpenSockets) -> None:
         """Until the session ends, the client goes, or one of them makes it impossible to go on."""
         await self._authenticate()
         sockets.add(self, self._user.id)
-        self._socket.app.state.metrics.admitted(self._socket.scope, self._ticket.role)
+        self._metrics.admitted(self._socket.scope, self._ticket.role)
         await self._feed.open()
         tasks = [asyncio.create_task(work) for work in (self._read(), self._show(), self._keep_in_touch())]
         try:
@@ -180,12 +128,12 @@ class Viewer:
 
     async def close(self, error: ClosingError) -> None:
         """Say why and close; nothing when the client has gone already."""
-        await self._farewell(ErrorMessage(error.code, error.message), error.close)
+        await self._socket.farewell(ErrorMessage(error.code, error.message), error.close)
 
     async def restart(self) -> None:
         """This gateway stops."""
         hint = f"the gateway restarts: connect again with resume_from {self._acknowledged_seq or self._sent_seq}"
-        await self._farewell(RestartMessage(hint), Close.SERVICE_RESTART)
+        await self._socket.farewell(RestartMessage(hint), Close.SERVICE_RESTART)
 
     async def leave(self) -> None:
         """Tell the owner that this viewer has gone; when that fails it will notice by itself."""
@@ -201,7 +149,7 @@ class Viewer:
     async def _authenticate(self) -> None:
         try:
             async with asyncio.timeout(AUTH_SECONDS_MAX):
-                message = await self._receive()
+                message = await self._socket.receive()
         except TimeoutError:
             raise ClosingError(Close.AUTH_TIMEOUT, ErrorCode.AUTH_TIMEOUT, "no auth message came within 5 s") from None
         except msgspec.MsgspecError as error:
@@ -250,15 +198,15 @@ class Viewer:
             except TimeoutError:
                 if not told and live.state is LiveState.WAITING:
                     told = True
-                    await self._send(WaitingMessage("all workers are busy; the session opens as soon as a place is free"))
+                    await self._socket.send(WaitingMessage("all workers are busy; the session opens as soon as a place is free"))
 
     async def _ask_to_attach(self, resume_from: int | None) -> Attached | None:
         attach = Attach(
             viewer_id=self._id,
             user=self._user.person(),
             role=self._ticket.role,
-            ip_address=self._socket.client.host if self._socket.client else "",
-            user_agent=self._socket.headers.get("user-agent", "")[:500],
+            ip_address=self._socket.ip_address,
+            user_agent=self._socket.user_agent,
             resume_from=resume_from,
         )
         match await self._gateway.ask(self._session_id, Request.ATTACH, attach, timeout_seconds=ATTACH_SECONDS):
@@ -273,14 +221,14 @@ class Viewer:
 
     async def _begin(self, attached: Attached) -> None:
         resumed = self._auth.resume_from is not None and attached.screen is None
-        await self._send(
+        await self._socket.send(
             ReadyMessage(self._session_id, self._ticket.role, attached.from_seq, attached.cols, attached.rows, resumed=resumed)
         )
         self._viewers_known_seq = attached.head_seq
         self._viewers = {viewer.viewer_id: viewer for viewer in attached.viewers}
-        await self._send(ViewersMessage(list(self._viewers.values())))
+        await self._socket.send(ViewersMessage(list(self._viewers.values())))
         if attached.screen is not None:
-            await self._send_output(attached.screen, attached.from_seq, screen=True)
+            await self._socket.show_screen(attached.screen, attached.from_seq)
         elif attached.from_seq:
             await self._prime_decoder(attached.from_seq)
         self._sent_seq = attached.from_seq
@@ -304,7 +252,7 @@ class Viewer:
 
     async def _prime_decoder(self, seq: int) -> None:
         """A UTF-8 character may have been cut by the frame that the client saw last: its first bytes are in the record."""
-        if self._binary:
+        if self._socket.is_binary:
             return
         tail = b""
         async for recorded in Record(self._gateway.jetstream).events(
@@ -314,14 +262,14 @@ class Viewer:
                 break
             if recorded.type == _OUTPUT:
                 tail = (tail + recorded.data)[-INCOMPLETE_UTF8_BYTES_MAX:]
-        self._decoder.decode(tail)
+        self._socket.has_seen(tail)
 
     async def _deliver(self, recorded: Recorded) -> None:
         if recorded.type == _OUTPUT:
             if self._ticket.role == "observer" and self._feed.behind_bytes > OBSERVER_BEHIND_BYTES_MAX:
                 await self._skip_to_present()
                 return
-            await self._send_output(recorded.data, recorded.seq)
+            await self._socket.show(recorded.data, recorded.seq)
             self._uncredited_bytes += len(recorded.data)
         elif recorded.type in _SHOWN:
             await self._show_event(recorded)
@@ -335,11 +283,10 @@ class Viewer:
         except NoOwnerError:
             return
         if isinstance(screen, commands.Screen):
-            self._decoder.reset()
-            await self._send_output(screen.data, screen.seq, screen=True)
+            await self._socket.show_screen(screen.data, screen.seq)
             self._sent_seq = screen.seq
             self._feed.skip_to(screen.seq)
-            self._socket.app.state.metrics.observer_skips.inc()
+            self._metrics.observer_skips.inc()
 
     async def _show_event(self, recorded: Recorded) -> None:
         try:
@@ -349,14 +296,14 @@ class Viewer:
             return
         match event:
             case TerminalResized(cols, rows):
-                await self._send(ResizedMessage(cols, rows, recorded.seq))
+                await self._socket.send(ResizedMessage(cols, rows, recorded.seq))
             case ViewerAttached(viewer_id, user, role) if recorded.seq > self._viewers_known_seq:
                 self._viewers[viewer_id] = Attendant(viewer_id, user, role)
-                await self._send(ViewersMessage(list(self._viewers.values())))
+                await self._socket.send(ViewersMessage(list(self._viewers.values())))
             case ViewerDetached(viewer_id) if recorded.seq > self._viewers_known_seq:
                 await self._somebody_left(viewer_id, event)
             case SessionWarned(reason, message, ends_in_seconds):
-                await self._send(WarningMessage(reason, message, ends_in_seconds, recorded.seq))
+                await self._socket.send(WarningMessage(reason, message, ends_in_seconds, recorded.seq))
             case SessionEnded():
                 await self._say_ended(event)
 
@@ -365,15 +312,15 @@ class Viewer:
         if viewer_id == self._id and event.reason == "lost":
             await self._attach(self._sent_seq)
         elif viewer_id != self._id:
-            await self._send(ViewersMessage(list(self._viewers.values())))
+            await self._socket.send(ViewersMessage(list(self._viewers.values())))
 
     async def _say_ended(self, event: SessionEnded) -> None:
         await self._until_shown_as_ended()
         try:
             if event.code is not None or event.reason not in ("exited", "terminated"):
-                await self._send(ErrorMessage(event.code or event.reason, event.message))
+                await self._socket.send(ErrorMessage(event.code or event.reason, event.message))
             disconnect = DisconnectMessage(event.reason, event.message, event.code, event.exit_status, event.exit_signal)
-            await self._farewell(disconnect, Close.SESSION_ENDED)
+            await self._socket.farewell(disconnect, Close.SESSION_ENDED)
         finally:
             self._ended.set()  # which ends the handler, and with it the connection
 
@@ -384,32 +331,14 @@ class Viewer:
         except (GatewayUnavailableError, NatsError) as error:
             log.warning("session %s: whether it is shown as ended is not known: %s", self._session_id, type(error).__name__)
 
-    async def _send_output(self, data: bytes, seq: int, *, screen: bool = False) -> None:
-        if self._binary:
-            await self._socket.send_bytes(data)
-            await self._send(PositionMessage(seq, screen=screen))
-            return
-        text = data.decode("utf-8", "replace") if screen else self._decoder.decode(data)
-        await self._send(OutputMessage(text, seq, screen=screen))
-
-    async def _send(self, message: ServerMessage) -> None:
-        await self._socket.send_text(_encoder.encode(message).decode())
-
-    async def _farewell(self, message: ServerMessage, close: Close) -> None:
-        try:
-            await self._send(message)
-            await self._socket.close(code=close)
-        except (WebSocketDisconnect, RuntimeError):
-            log.debug("session %s: the client had gone before the farewell", self._session_id)
-
     # From the client to the session.
 
     async def _read(self) -> None:
         while True:
             try:
-                message = await self._receive()
+                message = await self._socket.receive()
             except msgspec.MsgspecError as error:
-                await self._send(ErrorMessage(ErrorCode.INVALID_MESSAGE, str(error)))
+                await self._socket.send(ErrorMessage(ErrorCode.INVALID_MESSAGE, str(error)))
                 continue
             match message:
                 case InputMessage(data):
@@ -419,27 +348,7 @@ class Viewer:
                 case AckMessage(seq):
                     await self._acknowledged(seq)
                 case Auth():
-                    await self._send(ErrorMessage(ErrorCode.INVALID_MESSAGE, "this connection is authenticated already"))
-
-    async def _receive(self) -> AnyClientMessage:
-        """The next message. Raises `msgspec.MsgspecError` for a malformed one."""
-        event = await self._socket.receive()
-        if event["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(detail="the client has gone", code=event.get("code") or Close.SESSION_ENDED)
-        self._count_message()
-        payload: Any = event.get("text") or event.get("bytes") or b""
-        return _messages.decode(payload)
-
-    def _count_message(self) -> None:
-        since, count = self._message_times
-        now = time.monotonic()
-        if now - since >= 1:
-            self._message_times = (now, 1)
-        elif count >= MESSAGES_PER_SECOND_MAX:
-            message = f"at most {MESSAGES_PER_SECOND_MAX} messages a second"
-            raise ClosingError(Close.TOO_MANY, ErrorCode.TOO_MANY_MESSAGES, message)
-        else:
-            self._message_times = (since, count + 1)
+                    await self._socket.send(ErrorMessage(ErrorCode.INVALID_MESSAGE, "this connection is authenticated already"))
 
     async def _type(self, data: bytes) -> None:
         for start in range(0, len(data), commands.INPUT_BYTES_MAX):
@@ -450,10 +359,10 @@ class Viewer:
         try:
             reply = await self._gateway.ask(self._session_id, request, command, timeout_seconds=INPUT_SECONDS_MAX)
         except NoOwnerError:
-            await self._send(ErrorMessage(ErrorCode.UNAVAILABLE, "the session's worker does not answer"))
+            await self._socket.send(ErrorMessage(ErrorCode.UNAVAILABLE, "the session's worker does not answer"))
             return
         if isinstance(reply, Refused):
-            await self._send(ErrorMessage(ErrorCode(reply.code), reply.message))
+            await self._socket.send(ErrorMessage(ErrorCode(reply.code), reply.message))
 
     async def _acknowledged(self, seq: int) -> None:
         self._acknowledged_seq = max(self._acknowledged_seq, min(seq, self._sent_seq))
