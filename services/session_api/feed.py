@@ -38,6 +38,8 @@ class Feed:
         self._session_id = session_id
         self._deliver = deliver
         self._next_seq = 1
+        self._known_seq = 0
+        """The highest number that is known to be given out, whether its event was seen or not."""
         self._held: dict[int, Recorded] = {}
         self._turn = asyncio.Lock()
         self._started = asyncio.Event()
@@ -59,7 +61,7 @@ class Feed:
     async def start(self, *, after_seq: int, head_seq: int) -> None:
         """Deliver what follows `after_seq`: from the record up to `head_seq` at least, then live."""
         async with self._turn:
-            self._next_seq = after_seq + 1
+            self._next_seq, self._known_seq = after_seq + 1, head_seq
             if head_seq > after_seq:
                 await self._fill()
         self._started.set()
@@ -67,7 +69,9 @@ class Feed:
     async def catch_up(self) -> None:
         """Look whether the record has more than was heard, and deliver it."""
         last = await self._record.last(self._session_id)
-        if last is not None and last.recorded.seq >= self._next_seq and not self._turn.locked():
+        if last is not None:  # not always the highest: what is published again is stored behind what followed it
+            self._known_seq = max(self._known_seq, last.recorded.seq)
+        if self._next_seq <= self._known_seq and not self._turn.locked():
             async with self._turn:
                 await self._fill()
 
@@ -87,11 +91,12 @@ class Feed:
         await self._started.wait()
         recorded = wire.decode(message.data)
         async with self._turn:
+            self._known_seq = max(self._known_seq, recorded.seq)
             if recorded.seq == self._next_seq:
                 await self._pass_on(recorded)
-            elif recorded.seq > self._next_seq:
-                if len(self._held) < HELD_EVENTS_MAX:
-                    self._held[recorded.seq] = recorded
+            elif recorded.seq > self._next_seq and len(self._held) < HELD_EVENTS_MAX:
+                self._held[recorded.seq] = recorded
+            if self._next_seq <= self._known_seq:
                 await self._fill()
 
     async def _pass_on(self, recorded: Recorded | None) -> None:
