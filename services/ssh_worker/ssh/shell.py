@@ -10,8 +10,11 @@ from msgspec import Struct
 from contracts.events import ConnectError
 from services.ssh_worker.ssh.route import ConnectFailedError, Route, elapsed_ms, said
 
-SSH_WINDOW_BYTES: Final = 64 * 1024
-"""The SSH channel's receive window. Measured (`benchmarks/terminal`): larger ones let a flood delay other sessions."""
+SSH_WINDOW_BYTES: Final = 32 * 1024
+"""The SSH channel's receive window. Measured (`benchmarks/terminal`): larger ones let a flood delay Ctrl-C and other sessions.
+
+It also bounds what a distant machine can send: at a round trip of 50 ms, 640 KB/s.
+"""
 
 FRAME_BYTES_MAX: Final = 32 * 1024
 """Of one output event."""
