@@ -39,6 +39,7 @@ credential = "bench-key"
 """
 
 PARK_SECONDS = 40
+IDLE_SESSIONS = 60
 
 STORE_SECONDS = 6
 """For `audit` and ClickHouse to have what was recorded: they lag behind on purpose, and their CPU time counts all the same."""
@@ -72,9 +73,9 @@ async def main(arguments: argparse.Namespace) -> None:
                 }
                 processes = running.file["processes"]
                 results: dict[str, Any] = {"machine": described()}
-                results["ways"] = {name: await measured(name, way, processes, arguments.quick) for name, way in ways.items()}
                 if not arguments.quick:
-                    results["idle"] = await idle(running.client, processes, 100)
+                    results["idle"] = await idle(running.client, processes, IDLE_SESSIONS)
+                results["ways"] = {name: await measured(name, way, processes, arguments.quick) for name, way in ways.items()}
             finally:
                 relay.kill()
                 await relay.wait()
@@ -114,22 +115,21 @@ async def measured(name: str, way: Opener, processes: dict[str, int], quick: boo
 
 
 async def idle(client: Client, processes: dict[str, int], sessions: int) -> dict[str, Any]:
-    """Memory that so many idle sessions add, per session, once they are parked. As many came and went before."""
-    await parked(client, processes, sessions)
-    await asyncio.sleep(PARK_SECONDS)
-    before = measures.memory(processes)
-    after = await parked(client, processes, sessions)
+    """Memory that so many idle sessions add, per session, once they are parked, to half as many; before anything else ran."""
+    async with AsyncExitStack() as stack:
+        await parked(stack, client, sessions // 2)
+        before = measures.memory(processes)
+        await parked(stack, client, sessions)
+        after = measures.memory(processes)
     return {name: round((after[name] - before[name]) / sessions) for name in processes}
 
 
-async def parked(client: Client, processes: dict[str, int], sessions: int) -> dict[str, int]:
-    """Memory of each process while so many sessions idle."""
-    async with AsyncExitStack() as stack:
-        shells = [await stack.enter_async_context(clients.ours(client)) for _ in range(sessions)]
-        for shell in shells:
-            await shell.read()
-        await asyncio.sleep(PARK_SECONDS)
-        return measures.memory(processes)
+async def parked(stack: AsyncExitStack, client: Client, sessions: int) -> None:
+    """Open so many sessions; returns when they have been silent for long."""
+    shells = [await stack.enter_async_context(clients.ours(client)) for _ in range(sessions)]
+    for shell in shells:
+        await shell.read()
+    await asyncio.sleep(PARK_SECONDS)
 
 
 def described() -> dict[str, Any]:
