@@ -9,6 +9,7 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from subprocess import SubprocessError
@@ -199,9 +200,10 @@ def _begin(niceness: int) -> None:
 
     Elsewhere than on Linux only an orderly end stops everything.
     """
-    os.nice(niceness)
-    if AUTOGROUP.exists():
-        AUTOGROUP.write_text(str(niceness))
+    if niceness:
+        os.nice(niceness)
+        with suppress(OSError):  # there is none, or it was written less than 0.1 s ago
+            AUTOGROUP.write_text(str(niceness))
     if _libc:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != _SUPERVISOR:

@@ -22,8 +22,8 @@ FOR_EVER = "import signal; signal.pause()"
 class Watched:
     """A child, and what was said about it."""
 
-    def __init__(self, home: Home, code: str, *, announces: bool = True, stop_seconds: float = 10.0) -> None:
-        program = Program("thing", (sys.executable, "-c", code), dict(os.environ), announces, stop_seconds)
+    def __init__(self, home: Home, code: str, *, announces: bool = True, stop_seconds: float = 10.0, niceness: int = 0) -> None:
+        program = Program("thing", (sys.executable, "-c", code), dict(os.environ), announces, stop_seconds, niceness)
         self.reports: list[str] = []
         self.happened = asyncio.Condition()
         self._wakes: set[asyncio.Task[None]] = set()
@@ -44,8 +44,10 @@ class Watched:
 
 
 @asynccontextmanager
-async def watched(home: Home, code: str, *, announces: bool = True, stop_seconds: float = 10.0) -> AsyncIterator[Watched]:
-    thing = Watched(home, code, announces=announces, stop_seconds=stop_seconds)
+async def watched(
+    home: Home, code: str, *, announces: bool = True, stop_seconds: float = 10.0, niceness: int = 0
+) -> AsyncIterator[Watched]:
+    thing = Watched(home, code, announces=announces, stop_seconds=stop_seconds, niceness=niceness)
     try:
         yield thing
     finally:
@@ -87,6 +89,16 @@ async def test_it_has_a_session_of_its_own_so_that_control_c_passes_it_by(home: 
         await thing.child.start()
         assert thing.child.pid
         assert os.getsid(thing.child.pid) == thing.child.pid != os.getsid(0)
+
+
+async def test_it_steps_back_behind_others_and_its_group_does_where_groups_have_a_niceness(home: Home) -> None:
+    async with watched(home, READY + FOR_EVER, niceness=5) as thing:
+        await thing.child.start()
+        pid = thing.child.pid
+        assert pid is not None
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 5
+        group = Path(f"/proc/{pid}/autogroup")
+        assert not group.exists() or group.read_text().endswith("nice 5\n")
 
 
 async def test_one_that_ends_before_it_is_ready_fails_with_its_last_words(home: Home) -> None:
