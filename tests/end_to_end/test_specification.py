@@ -80,6 +80,7 @@ async def test_the_whole_specification_over_a_stop_and_a_start(tmp_path: Path) -
             await nobody_else_sees_it(first.client, clients["usr_auditor"], ended)
             await one_that_is_terminated(john)
             await bad_input_is_refused(john)
+            await until_counted(john, sessions=2)
             before = await everything(john, ended)
         async with stack(home) as second:
             again = Client(second.file["api"], john.token)

@@ -201,5 +201,7 @@ async def test_what_is_no_entry_is_set_aside(installed: Installation, clickhouse
         await jetstream.publish("access.org_acme", b"nothing", stream=ACCESS.name)
     await installed.client(api, tokens["usr_123"]).data("GET", "/v1/sessions/sess_1/logs")
     assert len(await listed(installed.client(api, tokens["usr_auditor"]), "", 1)) == 1
-    set_aside = await asyncio.to_thread(clickhouse.query, "SELECT subject, payload FROM vsay.quarantine")
+    async with asyncio.timeout(WAIT_SECONDS_MAX):  # what is set aside of a batch is stored after its entries
+        while not (set_aside := await asyncio.to_thread(clickhouse.query, "SELECT subject, payload FROM vsay.quarantine")):
+            await asyncio.sleep(LOOK_SECONDS)
     assert set_aside == "access.org_acme\tnothing\n"

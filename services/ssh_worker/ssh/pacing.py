@@ -5,8 +5,14 @@ with answers. Keepalives find out about a machine that stays like this.
 """
 
 import asyncio
+import os
+import socket
+from typing import Final
 
 import asyncssh
+
+SEND_BUFFER_BYTES: Final = 128 * 1024
+"""Of the kernel, for what a machine does not read: with megabytes of it, answers would keep the worker busy for many seconds."""
 
 
 class Pacing:
@@ -17,6 +23,9 @@ class Pacing:
         self._transport = connection._transport  # noqa: SLF001  # there is no public way to it
         self._writable = asyncio.Event()
         self._writable.set()
+        if (connected := connection.get_extra_info("socket")) is not None:
+            with socket.socket(fileno=os.dup(connected.fileno())) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         for name in ("pause_writing", "resume_writing"):
             setattr(connection, name, getattr(self, name))
 
