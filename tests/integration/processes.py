@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.integration.containers import Image, share
 from tests.integration.servers import Server
@@ -129,13 +130,19 @@ class Terminal:
             async with asyncio.timeout(WAIT_SECONDS_MAX):
                 message: dict[str, Any] = json.loads(await self.socket.recv())
         except TimeoutError as error:
-            last = [f"{each['type']} {each.get('seq', '')} {str(each)[:120]}" for each in self.messages[-4:]]
-            raise AssertionError(f"nothing came for {WAIT_SECONDS_MAX:.0f} s; {len(self.messages)} before, last {last}") from error
+            raise AssertionError(f"nothing came for {WAIT_SECONDS_MAX:.0f} s; {self._before()}") from error
+        except ConnectionClosed as closed:
+            closed.add_note(self._before())
+            raise
         self.messages.append(message)
         if message["type"] == "output":
             self.output += message["data"]
         self.seq = message.get("seq", self.seq)
         return message
+
+    def _before(self) -> str:
+        last = [f"{each['type']} {each.get('seq', '')} {str(each)[:200]}" for each in self.messages[-4:]]
+        return f"{len(self.messages)} before, last {last}"
 
     async def until(self, type_: str) -> dict[str, Any]:
         """The next message of a type."""
