@@ -172,6 +172,11 @@ def test_a_question_of_the_document(clickhouse: ClickHouse, question: str) -> No
     assert ANSWERS[question](rows), rows
 
 
+def test_the_sql_of_the_readme(clickhouse: ClickHouse) -> None:
+    (sql,) = re.findall(r'-d "(SELECT .+) FORMAT Pretty"', (ROOT / "README.md").read_text())
+    assert "rm -rf /srv/x" in column(ask(clickhouse, sql), "text")
+
+
 def test_failing_commands_are_counted(clickhouse: ClickHouse) -> None:
     sql = questions()["Which commands fail most?"].replace("status != 0", "status = 0")
     assert {row["program"]: int(row["failures"]) for row in ask(clickhouse, sql)} == {"ls": 2, "uptime": 1, "rm": 1, "nmap": 1}

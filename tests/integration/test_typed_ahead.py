@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.containers import IN_CONTAINERS
 from tests.integration.installation import Installation, installation
 from tests.integration.openssh import needs_openssh
 from tests.integration.test_truthful_logs import PROMPT, commands, started
 
 pytestmark = [
     needs_openssh,
-    pytest.mark.skipif(IN_CONTAINERS, reason="the gate is a file of this machine"),
     pytest.mark.timeout(300),
 ]
 
