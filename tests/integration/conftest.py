@@ -1,12 +1,15 @@
 """Each test that asks has a nats-server and a ClickHouse engine of its own."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.containers import IN_CONTAINERS
+from tests.integration.installation import installation
 from tests.integration.openssh import OpenSsh
+from tests.integration.reader import Reader
 from tests.integration.servers import ClickHouse, NatsServer
 
 
@@ -41,3 +44,16 @@ def clickhouse_url(clickhouse: ClickHouse) -> str:
 def openssh(tmp_path: Path) -> Iterator[OpenSsh]:
     with OpenSsh(tmp_path / "openssh") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """One installation for all tests of a module; each has sessions of its own."""
+    with installation(tmp_path_factory.mktemp("records")) as parts:
+        yield Reader(parts, asyncio.run(parts.declare()))
+
+
+@pytest.fixture
+def id_(request: pytest.FixtureRequest) -> str:
+    """A session's id that no other test has."""
+    return f"sess_{request.node.name.translate(str.maketrans('[]', '__'))}"[:60]

@@ -1,4 +1,4 @@
-"""Anchors are made while replicas of `audit` come and go."""
+"""Anchors are made while replicas of `audit` come and go, and streams with them."""
 
 import asyncio
 import random
@@ -10,9 +10,10 @@ from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
 from contracts import anchors, subjects
-from contracts.streams import ANCHORS, AUDIT
+from contracts.streams import ANCHORS, AUDIT, SESSIONS
 from services.audit.anchoring import Anchorer
 from services.audit.clickhouse import Store
+from services.audit.horizon import purge
 from services.audit.metrics import AuditMetrics
 from services.audit.settings import AuditSettings
 from services.runtime import bus
@@ -118,3 +119,56 @@ async def test_anchors_go_on_after_those_of_clickhouse_when_the_stream_was_resto
         assert [leaf.session_id for leaf in fourth.leaves] == ["sess_2", "sess_3", "sess_4"], "all since the anchor of the stream"
         await settle(jetstream)
     assert await found(settings, jetstream) == set()
+
+
+async def test_two_replicas_make_one_chain_of_anchors(settings: AuditSettings, jetstream: JetStreamContext, store: Store) -> None:
+    other_nats = await bus.connect(settings, "other")
+    replicas = [
+        Anchorer(jetstream, store, settings, leaves_max=2),
+        Anchorer(other_nats.jetstream(), store, settings, leaves_max=2),
+    ]
+    async with sinking(jetstream, store, settings):
+        for round_ in range(4):
+            for number in range(3):
+                await publish(jetstream, *story(f"sess_{round_}_{number}", settings, outputs=2).events)
+            await settle(jetstream)
+            made = [await asyncio.gather(*(replica.anchor() for replica in replicas)) for _ in range(4)]
+            assert all(len([each for each in pair if each]) <= 1 for pair in made), "one wins"
+            assert sum(len(each.leaves) for pair in made for each in pair if each) == 3, "each session is anchored once"
+        await settle(jetstream)
+    await other_nats.close()
+    newest = await newest_anchor(jetstream)
+    assert newest
+    assert newest.number == (await jetstream.stream_info(ANCHORS.name)).state.messages == 8
+    assert await found(settings, jetstream) == set()
+
+
+async def test_anchors_go_on_where_the_stream_was_lost(settings: AuditSettings, jetstream: JetStreamContext, store: Store) -> None:
+    async with sinking(jetstream, store, settings):
+        await publish(jetstream, *story("sess_1", settings).events)
+        await settle(jetstream)
+        assert await Anchorer(jetstream, store, settings).anchor()
+        await settle(jetstream)
+    for stream in (ANCHORS, SESSIONS):
+        await jetstream.delete_stream(stream.name)
+    await bus.declare(jetstream, settings)
+    async with sinking(jetstream, store, settings):
+        await publish(jetstream, *story("sess_2", settings, outputs=1).events)
+        await settle(jetstream)
+        made = await Anchorer(jetstream, store, settings).anchor()
+        assert made
+        assert (made.number, [leaf.session_id for leaf in made.leaves]) == (2, ["sess_2"])
+        await settle(jetstream)
+    assert await found(settings, jetstream) == set()
+
+
+async def test_only_what_is_anchored_leaves_the_stream(settings: AuditSettings, jetstream: JetStreamContext, store: Store) -> None:
+    async with sinking(jetstream, store, settings):
+        await publish(jetstream, *story("sess_1", settings).events)
+        await settle(jetstream)
+        last = await jetstream.get_msg(SESSIONS.name, subject=subjects.events_of("sess_1"))
+        assert last.time
+        later = last.time.replace(year=last.time.year + 1)
+        assert await purge(jetstream, before=later, only_anchored=True) == 0
+        assert await Anchorer(jetstream, store, settings).anchor()
+        assert await purge(jetstream, before=later, only_anchored=True) == 8
