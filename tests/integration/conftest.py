@@ -1,11 +1,14 @@
 """Each test that asks has a nats-server and a ClickHouse engine of its own."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from services.audit.clickhouse import Store
+from services.runtime.settings import ClickHouseSettings
+from services.session_api.history import History
 from tests.integration.containers import IN_CONTAINERS
 from tests.integration.installation import installation
 from tests.integration.openssh import OpenSsh
@@ -38,6 +41,23 @@ def clickhouse(tmp_path: Path) -> Iterator[ClickHouse]:
 @pytest.fixture
 def clickhouse_url(clickhouse: ClickHouse) -> str:
     return clickhouse.url
+
+
+@pytest.fixture
+async def store(clickhouse: ClickHouse) -> AsyncIterator[Store]:
+    """With the schema made."""
+    store = Store.open(ClickHouseSettings(clickhouse_url=clickhouse.url))
+    await store.migrate()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def history(store: Store, clickhouse: ClickHouse) -> AsyncIterator[History]:
+    """What the API reads of `store`."""
+    history = await History.connect(ClickHouseSettings(clickhouse_url=clickhouse.url))
+    yield history
+    await history.close()
 
 
 @pytest.fixture

@@ -1,27 +1,17 @@
 """`vsay export` as a user runs it; its files are read by the engine."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from nats.js.api import StreamConfig
 
 from contracts.streams import ACCESS
 from services.audit.clickhouse import Store
 from services.runtime import bus
-from services.runtime.settings import ClickHouseSettings, StreamSettings
+from services.runtime.settings import StreamSettings
 from tests.integration.servers import ClickHouse, NatsServer
 from tests.integration.stories import NOON, Story
 from tests.integration.test_cli import vsay
-
-
-@pytest.fixture
-async def store(clickhouse: ClickHouse) -> AsyncIterator[Store]:
-    store = Store.open(ClickHouseSettings(clickhouse_url=clickhouse.url))
-    await store.migrate()
-    yield store
-    await store.close()
 
 
 async def test_every_view_becomes_a_file_a_day(store: Store, clickhouse: ClickHouse, nats_url: str) -> None:

@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -18,21 +17,6 @@ from services.session_api.history import PAGE_ROWS, History, HistoryUnavailableE
 from services.session_api.statistics import stats
 from tests.integration.servers import ClickHouse
 from tests.integration.stories import DB, JANE, JOHN, NOON, ORG, WEB, Story, some_story
-
-
-@pytest.fixture
-async def store(clickhouse: ClickHouse) -> AsyncIterator[Store]:
-    store = Store.open(ClickHouseSettings(clickhouse_url=clickhouse.url))
-    await store.migrate()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def history(store: Store, clickhouse: ClickHouse) -> AsyncIterator[History]:
-    history = await History.connect(ClickHouseSettings(clickhouse_url=clickhouse.url))
-    yield history
-    await history.close()
 
 
 async def tell(store: Store, *stories: Story) -> None:

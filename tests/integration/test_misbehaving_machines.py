@@ -193,7 +193,7 @@ async def test_a_machine_that_asks_without_end_and_does_not_read_the_answers(par
         public = key.export_public_key().decode().strip()
         tokens = await parts.declare(parts.machine(), parts.machine("mch_asks", port=server.get_port(), host_keys=(public,)))
         health = free_port()
-        parts.start("ssh_worker", VSAY_KEEPALIVE_SECONDS="1", VSAY_HEALTH_PORT=str(health))
+        parts.start("ssh_worker", VSAY_KEEPALIVE_SECONDS="3", VSAY_HEALTH_PORT=str(health))
         client = parts.client(parts.start("session_api"), tokens["usr_123"])
         good, asked = await client.open("mch_456"), await client.open("mch_asks")
         async with client.terminal(good) as terminal, client.terminal(asked) as hostile:

@@ -1,7 +1,6 @@
 """Search looks in the newest sessions first, and gives what all of them have all the same, in order, a page at a time."""
 
 import random
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,28 +8,11 @@ import pytest
 
 from contracts.events import SessionClaimed
 from services.audit.clickhouse import Store
-from services.runtime.settings import ClickHouseSettings
 from services.session_api import search
 from services.session_api.history import History
-from tests.integration.servers import ClickHouse
 from tests.integration.stories import DB, JANE, JOHN, NOON, ORG, WEB, Story
 
 SESSIONS = 40
-
-
-@pytest.fixture
-async def store(clickhouse: ClickHouse) -> AsyncIterator[Store]:
-    store = Store.open(ClickHouseSettings(clickhouse_url=clickhouse.url))
-    await store.migrate()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def history(clickhouse: ClickHouse) -> AsyncIterator[History]:
-    history = await History.connect(ClickHouseSettings(clickhouse_url=clickhouse.url))
-    yield history
-    await history.close()
 
 
 def told(randomness: random.Random, number: int) -> Story:
