@@ -126,7 +126,8 @@ class Sink:
 
     async def _gather(self) -> list[Msg]:
         """Some messages, or none after `PULL_SECONDS`. A batch is closed when it is full, its time is over, or somebody waits."""
-        messages = more = await self._fetch(PULL_SECONDS)
+        more = await self._fetch(PULL_SECONDS)
+        messages = list(more)
         gathered_bytes = sum(len(message.data) for message in messages)
         deadline = time.monotonic() + self._seconds_max
         is_last = not messages
@@ -135,7 +136,7 @@ class Sink:
                 pause = min(GATHER_SECONDS, deadline - time.monotonic())
                 is_last = await _set_within(self._hurried, pause) or pause < GATHER_SECONDS
             more = await self._fetch(LOOK_SECONDS)
-            messages = messages + more
+            messages += more
             gathered_bytes += sum(len(message.data) for message in more)
         self._hurried.clear()
         return messages

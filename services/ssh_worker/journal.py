@@ -79,7 +79,10 @@ class Journal:
             await self._keep_screen()
 
     async def typed(self, data: bytes) -> None:
-        """A driver typed `data`; call it before anything that the machine shows of it. It has looked before it waits."""
+        """A driver typed `data`. Call it before any other task may run that the machine's answer could reach.
+
+        The observer is told at once; only recording what it says is waited for.
+        """
         await self._observed(self._observer.typed(data))
 
     async def resized(self, cols: int, rows: int) -> None:
