@@ -14,8 +14,16 @@ from contracts.directory import LegacyAlgorithm, Machine
 from contracts.events import ConnectError
 from services.ssh_worker.credentials import Credential
 from services.ssh_worker.ssh.route import ConnectFailedError, Hop, Timeouts, dial
-from services.ssh_worker.ssh.shell import Exit, Shell, open_shell
+from services.ssh_worker.ssh.shell import (
+    DISTANT_BYTES_PER_SECOND,
+    SSH_WINDOW_BYTES,
+    SSH_WINDOW_BYTES_MAX,
+    Exit,
+    Shell,
+    open_shell,
+)
 from tests.integration.openssh import OpenSsh, make_key, needs_openssh, needs_root, throwaway_user
+from tests.integration.proxy import proxy_to
 
 pytestmark = needs_openssh
 
@@ -120,6 +128,25 @@ def openssh_with(directory: Path, *settings: str, **more: str) -> Iterator[OpenS
 
 def by_key(server: OpenSsh, **changed: object) -> Hop:
     return Hop(machine_at(server, **changed), Credential(private_key=server.client_key))
+
+
+# How much a machine may have on the way.
+
+
+async def test_a_distant_machine_has_a_window_that_fits_its_round_trip(openssh: OpenSsh) -> None:
+    ways = dict.fromkeys((0.025, 0.05, 5 / 16), 0)
+    for way_seconds in ways:
+        async with proxy_to(openssh.port, way_seconds=way_seconds) as proxy, terminal(by_key(openssh, port=proxy.port)) as opened:
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
+                while opened.shell.window_bytes == SSH_WINDOW_BYTES:
+                    await asyncio.sleep(way_seconds)
+            ways[way_seconds] = opened.shell.window_bytes
+            opened.shell.write(b"head -c 3000000 /dev/zero | tr '\\0' x; echo mar''ker\n")
+            await opened.shows("marker")
+            assert opened.output.count("x") >= 3000000
+    for way_seconds, window in ways.items():
+        assert window >= min(2 * way_seconds * DISTANT_BYTES_PER_SECOND, SSH_WINDOW_BYTES_MAX)
+    assert ways[5 / 16] == SSH_WINDOW_BYTES_MAX
 
 
 # Ways to log in.

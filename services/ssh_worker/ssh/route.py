@@ -20,6 +20,9 @@ KEEPALIVES_MISSED_MAX: Final = 3
 CLOSE_SECONDS: Final = 2.0
 """How long a machine may take to answer our goodbye."""
 
+ROUND_TRIPS: Final = 3
+"""Of which the shortest counts: either end may be busy during one."""
+
 METHODS: Final = "publickey,password,keyboard-interactive"
 
 
@@ -76,6 +79,15 @@ class Route:
     async def writable(self) -> None:
         """Returns when the machine reads what it was sent."""
         await self._pacing.writable()
+
+    async def round_trip_seconds(self) -> float:
+        """How long the machine's answer takes to an empty request, through all hops."""
+        took = []
+        for _ in range(ROUND_TRIPS):
+            began = time.perf_counter()
+            await self.end._make_global_request(b"keepalive@openssh.com")  # noqa: SLF001  # there is no public way to it
+            took.append(time.perf_counter() - began)
+        return min(took)
 
     async def extend(self, hop: Hop, trust: Trust, *, is_jump: bool) -> None:
         """Log in to one server more. Raises `ConnectFailedError`."""

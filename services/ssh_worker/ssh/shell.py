@@ -11,10 +11,13 @@ from contracts.events import ConnectError
 from services.ssh_worker.ssh.route import ConnectFailedError, Route, elapsed_ms, said
 
 SSH_WINDOW_BYTES: Final = 32 * 1024
-"""The SSH channel's receive window. Measured (`benchmarks/terminal`): larger ones let a flood delay Ctrl-C and other sessions.
+"""The SSH channel's receive window. Measured (`benchmarks/terminal`): larger ones let a flood delay Ctrl-C and other sessions."""
 
-It also bounds what a distant machine can send: at a round trip of 50 ms, 640 KB/s.
-"""
+SSH_WINDOW_BYTES_MAX: Final = 1024 * 1024
+"""Of a distant machine."""
+
+DISTANT_BYTES_PER_SECOND: Final = 8 * 1024 * 1024
+"""What a distant machine's window is made for: a machine sends at most one window in each round trip."""
 
 FRAME_BYTES_MAX: Final = 32 * 1024
 """Of one output event."""
@@ -60,6 +63,12 @@ class Shell(asyncssh.SSHClientSession[bytes]):
         self.exit = Exit()
         self.opening: Opening
         self._channel: asyncssh.SSHClientChannel[bytes]
+        self._measuring: asyncio.Task[None] | None = None
+
+    @property
+    def window_bytes(self) -> int:
+        """How much the machine may send before we have taken what it sent."""
+        return self._channel.get_recv_window()
 
     @property
     def waiting_bytes(self) -> int:
@@ -109,6 +118,7 @@ class Shell(asyncssh.SSHClientSession[bytes]):
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         """The channel is open."""
         self._channel = chan
+        self._measuring = asyncio.create_task(self._fit_window())
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Output came; on a pty there is only one kind."""
@@ -142,6 +152,14 @@ class Shell(asyncssh.SSHClientSession[bytes]):
             self.exit = Exit(connection_lost=said(exc) if exc else "the connection was closed without an exit status")
         self._room.set()
         self._changed()
+        if self._measuring:
+            self._measuring.cancel()
+
+    async def _fit_window(self) -> None:
+        """Let a distant machine have more on the way; asyncssh grants it when next it grants anything."""
+        fitting = int(await self._route.round_trip_seconds() * DISTANT_BYTES_PER_SECOND)
+        window = min(max(fitting, SSH_WINDOW_BYTES), SSH_WINDOW_BYTES_MAX)
+        self._channel._init_recv_window = window  # noqa: SLF001  # there is no public way to it
 
 
 async def open_shell(
