@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from contracts.events import (
     CommandEntered,
+    CommandFinished,
     Confidence,
     EndReason,
     InputEchoed,
@@ -44,7 +45,7 @@ WORDS = TEXT.split()
 def sessions(seed: int, events: int, until: datetime, days: float) -> Iterator[list[Recorded]]:
     """Sessions of about so many events altogether, which began in the days before `until`, in the order in which they did."""
     randomness = random.Random(seed)
-    count = max(events // (6 + COMMANDS_PER_SESSION * 7), 1)
+    count = max(events // (6 + COMMANDS_PER_SESSION * 8), 1)
     for number in range(count):
         at = until - timedelta(days=days * (1 - number / count), seconds=randomness.random() * 60)
         yield _session(randomness, f"sess_{seed}x{randomness.getrandbits(80):020x}", at, runs=number > count * 0.999)
@@ -82,7 +83,9 @@ def _session(randomness: random.Random, session_id: str, at: datetime, *, runs: 
             data = part.replace("\n", "\r\n").encode()
             output += len(data)
             story.later(milliseconds=30).record(OutputProduced(output), data)
-        story.record(TextShown(n, shown, line_seq, len(story.events), exit_status=int(randomness.random() < 0.08)))
+        end_seq, exit_status = len(story.events), int(randomness.random() < 0.08)
+        story.record(TextShown(n, shown, line_seq, end_seq, exit_status=exit_status))
+        story.record(CommandFinished(n, end_seq, exit_status))
     if not runs:
         totals = {"output_bytes_total": output, "input_bytes_total": typed, "commands_total": COMMANDS_PER_SESSION}
         reason = randomness.choices((EndReason.EXITED, EndReason.IDLE_TIMEOUT, EndReason.WORKER_LOST), (90, 9, 1))[0]

@@ -34,12 +34,18 @@ REFUSED_FOR_WHAT_IT_IS: Final = frozenset(
 """ClickHouse's codes that are about the rows themselves, as CANNOT_PARSE_TEXT, BAD_ARGUMENTS, TOO_LARGE_STRING_SIZE or
 VIOLATED_CONSTRAINT: trying again changes nothing. Everything else may pass."""
 
-KEPT_FOR: Final = ("events", "log_parts", "rebuilt_logs")
+SCHEMA_SECONDS_MAX: Final = 3600
+"""How long one statement of the schema may take: some copy a table."""
+
+LOOK_SECONDS: Final = 0.1
+
+KEPT_FOR: Final = ("events", "log_parts", "rebuilt_logs", "command_parts", "rebuilt_commands")
 """Tables whose rows go when the retention is over, where they are: those that have what was on the screen."""
 
 _TTL: Final = re.compile(r" TTL (.+?)(?= SETTINGS |$)")
 _ERROR_CODE: Final = re.compile(r"Code: (\d+)\.|error code (\d+)")
 _FILE_NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql")
+_MATERIALIZED_VIEW: Final = "CREATE MATERIALIZED VIEW "
 _STATEMENT_END: Final = re.compile(r";[ \t]*(?:\n|$)")
 
 
@@ -148,13 +154,13 @@ class Store:
     async def _migrate(self) -> list[str]:
         database = f"CREATE DATABASE IF NOT EXISTS {self.layout.database}{self.layout.on_cluster}"
         await self.command(database, use_database=False)
-        await self._define(_MIGRATIONS_TABLE)
+        for each in self.layout.statements(_MIGRATIONS_TABLE):
+            await self.command(each)
         applied: dict[int, str] = dict(await self.query(_APPLIED))
         done = []
         for migration in migrations():
             if migration.number not in applied:
-                for statement in migration.statements:
-                    await self._define(statement)
+                await self._apply(migration)
                 await self._insert("schema_migrations (number, name, checksum)", [_migration_row(migration)])
                 done.append(migration.name)
                 log.info("schema: applied %04d_%s", migration.number, migration.name)
@@ -162,9 +168,17 @@ class Store:
                 raise SchemaError(f"schema/{migration.number:04d}_{migration.name}.sql was changed after it had been applied")
         return done
 
-    async def _define(self, statement: str) -> None:
-        for each in self.layout.statements(statement):
-            await self.command(each)
+    async def _apply(self, migration: Migration) -> None:
+        """Run its statements. What comes after a view that fills a table was made goes through it: the next may copy the rest."""
+        patient = self._clickhouse.patient(SCHEMA_SECONDS_MAX)
+        try:
+            for statement in migration.statements:
+                for each in self.layout.statements(statement):
+                    await _command(patient, each)
+                if _MATERIALIZED_VIEW in statement:
+                    await self.inserts_ended()
+        finally:
+            await patient.close()
 
     async def _keep(self) -> None:
         """Make rows go as the retention says, if they do not already."""
@@ -180,10 +194,15 @@ class Store:
 
     async def command(self, statement: str, *, use_database: bool = True) -> None:
         """Run a statement of DDL, or an `INSERT … SELECT`."""
-        try:
-            await (await self._clickhouse.client()).command(statement, use_database=use_database)
-        except FAILURES as error:
-            raise StoreUnavailableError(str(error)) from error
+        await _command(self._clickhouse, statement, use_database=use_database)
+
+    async def inserts_ended(self) -> None:
+        """Returns once every insert that is under way now has ended."""
+        inserts = _INSERTS.format(processes=self.layout.processes)
+        waiting = {query_id for (query_id,) in await self.query(inserts)}
+        while waiting:
+            await asyncio.sleep(LOOK_SECONDS)
+            waiting &= {query_id for (query_id,) in await self.query(inserts)}
 
     async def query(self, sql: str, values: dict[str, str] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a small result; `{name:Type}` in `sql` are `values`."""
@@ -218,6 +237,13 @@ class Store:
             raise StoreUnavailableError(str(error)) from error
 
 
+async def _command(clickhouse: ClickHouse, statement: str, *, use_database: bool = True) -> None:
+    try:
+        await (await clickhouse.client()).command(statement, use_database=use_database)
+    except FAILURES as error:
+        raise StoreUnavailableError(str(error)) from error
+
+
 def migrations() -> Iterator[Migration]:
     """The files of `schema/`, in the order of their numbers."""
     files = resources.files("services.audit").joinpath("schema")
@@ -241,6 +267,8 @@ ORDER BY number
 COMMENT 'Which files of the schema have been applied'
 """
 _APPLIED: Final = "SELECT number, checksum FROM schema_migrations FINAL"
+
+_INSERTS: Final = "SELECT query_id FROM {processes} WHERE query_kind = 'Insert' AND query_id != queryID()"
 
 
 # Rows in ClickHouse's format RowBinary: fixed-width numbers little-endian, text and bytes after their length as LEB128.

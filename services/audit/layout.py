@@ -18,12 +18,13 @@ LOCAL: Final = "_local"
 
 _HEAD: Final = re.compile(
     r"^(?P<kind>CREATE (?:TABLE|MATERIALIZED VIEW|(?:OR REPLACE )?VIEW))(?P<careful> IF NOT EXISTS)? (?P<name>\w+)\b"
-    r"|^ALTER TABLE (?P<altered>\w+)\b(?= (?P<change>[A-Z]+ [A-Z]+))",
+    r"|^ALTER TABLE (?P<altered>\w+)\b(?= (?P<change>[A-Z]+ [A-Z]+))"
+    r"|^INSERT INTO \w+\s+\([^)]*\)\s+SELECT\b[^;]*?\bFROM (?P<copied>\w+)\b",
     re.MULTILINE,
 )
 _ENGINE: Final = re.compile(r"^ENGINE = (?=\w*MergeTree\b)", re.MULTILINE)
 _TARGET: Final = re.compile(r"(?<= TO )\w+\b")
-_EVENTS: Final = re.compile(r"\bFROM events\b")
+_SOURCE: Final = re.compile(r"\bFROM (\w+)\b")
 _COMMENT: Final = re.compile(r"^COMMENT ('(?:[^'\\]|\\.|'')*')", re.MULTILINE)
 _SESSION: Final = re.compile(r"^\s+session_id\b", re.MULTILINE)
 
@@ -83,13 +84,18 @@ class Layout(Struct, frozen=True):
             if head["change"].endswith("COLUMN"):
                 yield statement[: head.start()] + f"ALTER TABLE {altered}{self.on_cluster}" + statement[head.end() :]
             return
+        if copied := head["copied"]:
+            yield from self.synced(copied)
+            yield statement
+            return
         create, name = head["kind"] + (head["careful"] or ""), head["name"]
         before, after = statement[: head.start()], statement[head.end() :]
         match head["kind"]:
             case "CREATE VIEW" | "CREATE OR REPLACE VIEW":
                 yield f"{before}{create} {name}{self.on_cluster}{after}"
             case "CREATE MATERIALIZED VIEW":
-                body = _EVENTS.sub(f"FROM events{LOCAL} AS events", _TARGET.sub(lambda target: target[0] + LOCAL, after, count=1))
+                into_local = _TARGET.sub(lambda target: target[0] + LOCAL, after, count=1)
+                body = _SOURCE.sub(lambda source: f"FROM {source[1]}{LOCAL} AS {source[1]}", into_local)
                 yield f"{before}{create} {name}{self.on_cluster}{body}"
             case _:
                 yield f"{before}{create} {name}{LOCAL}{self.on_cluster}{_ENGINE.sub('ENGINE = Replicated', after)}"

@@ -15,7 +15,6 @@ reach a table any number of times, and the order of the steps is such that it re
 Cut off at any step, it leaves `T` whole, old or new, and leftovers that `restart` drops.
 """
 
-import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -30,13 +29,13 @@ log = logging.getLogger(__name__)
 PROJECTIONS: Final = {
     "sessions": "session_parts",
     "logs": "log_parts",
+    "commands": "command_parts",
     "attendance": "attendance_parts",
     "stats": "session_hour_parts",
 }
-"""What a person calls it, and its table. The views `commands` and `stats_hourly` read `logs` and `stats`."""
+"""What a person calls it, and its table. The view `stats_hourly` reads `stats`."""
 
 PIECE_EVENTS: Final = 1_000_000
-LOOK_SECONDS: Final = 0.1
 OVERLAP_SECONDS: Final = 60
 """How far the clocks of two servers may be apart."""
 
@@ -85,7 +84,7 @@ async def rebuild(
     for view in views:
         created = f"CREATE MATERIALIZED VIEW {view.name}{SUFFIX}{layout.on_cluster} TO {layout.local(shadow)}"
         await store.command(f"{created} AS {view.select}")
-    await _inserts_ended(store)
+    await store.inserts_ended()
     await _run(store, layout.synced("events"))
 
     pieces = await _pieces(store, piece_events)
@@ -102,7 +101,7 @@ async def rebuild(
     await _run(store, layout.synced(shadow))
     [(swap_began,)] = await store.query(_BEFORE_ANY_INSERT.format(processes=layout.processes))
     await store.command(f"EXCHANGE TABLES {layout.local(table)} AND {layout.local(shadow)}{layout.on_cluster}")
-    await _inserts_ended(store)
+    await store.inserts_ended()
     for view in views:
         await _project(store, view, table, f"stored_at >= fromUnixTimestamp64Milli({swap_began})")
     await _drop(store, table, views)
@@ -149,19 +148,10 @@ async def _carry_over(store: Store, table: str, shadow: str) -> None:
         await store.command(f"INSERT INTO {shadow} SELECT * FROM {table} WHERE session_id GLOBAL NOT IN ({with_beginning})")
 
 
-async def _inserts_ended(store: Store) -> None:
-    """Returns once every insert that is under way now has ended."""
-    inserts = _INSERTS.format(processes=store.layout.processes)
-    waiting = {query_id for (query_id,) in await store.query(inserts)}
-    while waiting:
-        await asyncio.sleep(LOOK_SECONDS)
-        waiting &= {query_id for (query_id,) in await store.query(inserts)}
-
-
 async def _drop(store: Store, table: str, views: list[_View]) -> None:
     for view in views:
         await store.command(f"DROP VIEW IF EXISTS {view.name}{SUFFIX}{store.layout.on_cluster}")
-    await _inserts_ended(store)
+    await store.inserts_ended()
     await _run(store, store.layout.drop(table + SUFFIX))
 
 
@@ -185,8 +175,6 @@ ORDER BY name"""
 _EXISTS: Final = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = '{table}'"
 
 _COLUMNS: Final = "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = '{view}' ORDER BY position"
-
-_INSERTS: Final = "SELECT query_id FROM {processes} WHERE query_kind = 'Insert' AND query_id != queryID()"
 
 _BEFORE_ANY_INSERT: Final = (
     f"SELECT toUnixTimestamp64Milli(now64(3)) - toInt64((ifNull(max(elapsed), 0) + {OVERLAP_SECONDS}) * 1000)"

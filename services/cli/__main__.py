@@ -80,7 +80,7 @@ def _audit(commands: _Commands) -> None:
         "make projections anew from the events while ingestion goes on",
         "Make projections anew from the events, while ingestion goes on, and swap them in at once.",
     )
-    _some(rebuild, "projection", "sessions, logs, attendance or stats; all when left out")
+    _some(rebuild, "projection", "sessions, logs, commands, attendance or stats; all when left out")
     rebuild.add_argument("--restart", action="store_true", help="drop what a rebuild that was cut off has left, and begin anew")
     verify = _command(
         commands,

@@ -34,6 +34,10 @@ class ClickHouse:
         """The database's name, which needs no quotes."""
         return self._settings.clickhouse_database
 
+    def patient(self, answer_seconds: int) -> "ClickHouse":
+        """Connections of their own, which wait so long for an answer."""
+        return ClickHouse(self._settings, answer_seconds=answer_seconds)
+
     async def client(self) -> AsyncClient:
         """The client. Raises one of `FAILURES` when it is not connected yet and ClickHouse does not answer."""
         async with self._connecting:

@@ -8,6 +8,7 @@ from nats.js import JetStreamContext
 from contracts import subjects, wire
 from contracts.events import (
     CommandEntered,
+    CommandFinished,
     Confidence,
     EndReason,
     Event,
@@ -84,6 +85,10 @@ class Story:
             self.record(TextShown(self._commands, shown, seq, seq + 1, exit_status=0))
         return self
 
+    def finished(self, exit_status: int | None = None) -> "Story":
+        self.record(CommandFinished(self._commands, len(self.events), exit_status))
+        return self
+
     def ended(self, reason: EndReason = EndReason.EXITED, **fields: object) -> "Story":
         totals = {"output_bytes_total": self._output_bytes, "commands_total": self._commands}
         self.record(SessionEnded(reason, **(totals | fields)))  # type: ignore[arg-type]
@@ -104,6 +109,8 @@ def some_story(randomness: random.Random, session_id: str) -> Story:
         match randomness.randrange(6):
             case 0:
                 story.command(f"echo {randomness.random()}", f"out\n{randomness.random()}")
+                if randomness.random() < 0.8:
+                    story.later(seconds=randomness.randrange(5)).finished(randomness.choice((None, 0, 1, 130)))
             case 1:
                 story.record(InputEchoed(len(story.events)), randomness.randbytes(3))
             case 2:

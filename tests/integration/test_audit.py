@@ -363,7 +363,7 @@ async def test_old_events_go_as_the_retention_says(settings: AuditSettings, clic
         store = Store.open(settings, retention_days=days)
         await store.migrate()
         await store.close()
-        for table in ("events", "log_parts"):
+        for table in ("events", "log_parts", "command_parts"):
             clickhouse.query(f"OPTIMIZE TABLE vsay.{table} FINAL")
             assert clickhouse.query(f"SELECT DISTINCT session_id FROM vsay.{table} ORDER BY 1").split() == kept, (days, table)
     assert clickhouse.query("SELECT session_id FROM vsay.sessions ORDER BY 1") == "sess_new\nsess_old\n", (

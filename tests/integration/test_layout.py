@@ -68,7 +68,7 @@ def test_every_statement_is_sql_for_one_server_and_for_a_cluster(clickhouse: Cli
         for statement in migration.statements:
             assert list(Layout("vsay").statements(statement)) == [statement]
             for rendered in Layout("vsay", "three").statements(statement):
-                assert " ON CLUSTER 'three'" in rendered
+                assert " ON CLUSTER 'three'" in rendered or (rendered == statement and "\nINSERT INTO " in f"\n{statement}")
                 assert clickhouse.query(f"EXPLAIN AST {rendered}")
                 tables += "CREATE TABLE" in statement
                 local += "ENGINE = Replicated" in rendered
@@ -79,7 +79,11 @@ def test_every_statement_is_sql_for_one_server_and_for_a_cluster(clickhouse: Cli
 
 def test_what_it_does_not_know_is_refused() -> None:
     with pytest.raises(NotForClustersError):
-        list(Layout("vsay", "three").statements("INSERT INTO events SELECT * FROM other"))
+        list(Layout("vsay", "three").statements("RENAME TABLE events TO others"))
+    assert list(Layout("vsay", "three").statements("INSERT INTO t (a) SELECT b FROM u WHERE b > 1")) == [
+        "SYSTEM SYNC REPLICA ON CLUSTER 'three' u_local",
+        "INSERT INTO t (a) SELECT b FROM u WHERE b > 1",
+    ]
     assert list(Layout("vsay", "three").statements("ALTER TABLE t ADD INDEX i a TYPE minmax")) == [
         "ALTER TABLE t_local ON CLUSTER 'three' ADD INDEX i a TYPE minmax"
     ]
