@@ -58,17 +58,17 @@ async def page(history: History, wanted: Wanted, limit: int) -> SearchResult:
         begin = await _begin(history, wanted, sessions) if sessions else None
         is_whole = begin is None or (wanted.since is not None and begin <= wanted.since)
         window = values | {"limit": limit + 1} | ({} if begin is None or is_whole else {"begin": _microseconds(begin)})
-        sql = _PLACES.format(entries=_ENTRIES.format(columns="session_id, at, seq", where=where + ("" if is_whole else _WINDOW)))
+        sql = _PLACES.format(entries=_entries(wanted.type, where + ("" if is_whole else _WINDOW)))
         rows = await history.rows(sql, window, {"max_execution_time": SEARCH_SECONDS_MAX})
         found = [(at, session_id, seq) for at, session_id, seq in rows]
         if is_whole or len(found) > limit:
             break
-    hits = await _hits(history, values, found[:limit])
+    hits = await _hits(history, wanted.type, values, found[:limit])
     return SearchResult(hits, encode_cursor(found[limit - 1]) if len(found) > limit else None)
 
 
 def _conditions(wanted: Wanted) -> tuple[dict[str, Any], str]:
-    """Values and conditions of the entries that are wanted, of tables `log_parts` and `rebuilt_logs` alike."""
+    """Values and conditions of the entries that are wanted, in the terms of `_entries`."""
     text = _ascii_lower(wanted.text)
     values: dict[str, Any] = {
         "text": text,
@@ -98,6 +98,11 @@ def _conditions(wanted: Wanted) -> tuple[dict[str, Any], str]:
     return values, "".join(conditions)
 
 
+def _entries(type_: LogType | None, where: str) -> str:
+    """Columns session_id, at, seq, type and content of the entries in which the text stands and for which `where` holds."""
+    return _ENTRIES.format(where=where, **(_OF_COMMANDS if type_ is LogType.COMMAND else _OF_LOGS))
+
+
 async def _begin(history: History, wanted: Wanted, sessions: int) -> datetime | None:
     """Since when about so many sessions began, up to where the search begins; None: fewer did altogether."""
     rows = await history.rows(_BEGIN, {"org_id": wanted.org_id, "last_at": _last_at(wanted), "sessions": sessions})
@@ -110,12 +115,12 @@ def _last_at(wanted: Wanted) -> int:
     return max(min(until, wanted.before[0] if wanted.before else AT_MAX, AT_MAX), 0)
 
 
-async def _hits(history: History, values: dict[str, Any], places: Sequence[Place]) -> list[SearchHit]:
+async def _hits(history: History, type_: LogType | None, values: dict[str, Any], places: Sequence[Place]) -> list[SearchHit]:
     """What stands there. A session whose beginning is still on its way is left out."""
     if not places:
         return []
     keys = {"session_ids": [place[1] for place in places], "seqs": [place[2] for place in places]}
-    rows = await history.rows(_HITS, values | keys)
+    rows = await history.rows(_HITS.format(entries=_entries(type_, _KEYS)), values | keys)
     found = {(row[1], row[0], row[2]): _hit(row) for row in rows}
     return [found[place] for place in places if place in found]
 
@@ -142,13 +147,27 @@ def decode_cursor(text: str | None) -> Place | None:
 # both the same. GLOBAL is for clusters, where a subquery runs once and not on every node.
 
 _ENTRIES: Final = """
-SELECT {columns} FROM log_parts
-WHERE org_id = {{org_id:String}} AND type IN ('command', 'output') AND lower(content) LIKE {{pattern:String}}
+SELECT session_id, {columns} FROM {recorded}
+WHERE org_id = {{org_id:String}} AND {kind} AND lower(content) LIKE {{pattern:String}}
     AND session_id GLOBAL NOT IN (SELECT session_id FROM log_versions){where}
 UNION ALL
-SELECT {columns} FROM rebuilt_logs
-WHERE org_id = {{org_id:String}} AND type IN ('command', 'output') AND lower(content) LIKE {{pattern:String}}
+SELECT session_id, {columns} FROM {rebuilt}
+WHERE org_id = {{org_id:String}} AND {kind} AND lower(content) LIKE {{pattern:String}}
     AND (session_id, version) GLOBAL IN (SELECT session_id, max(version) FROM log_versions GROUP BY session_id){where}"""
+
+_OF_LOGS: Final = {
+    "columns": "at, seq, type, content",
+    "recorded": "log_parts",
+    "rebuilt": "rebuilt_logs",
+    "kind": "type IN ('command', 'output')",
+}
+_OF_COMMANDS: Final = {
+    "columns": "assumeNotNull(entered_at) AS at, seq, 'command' AS type, text AS content",
+    "recorded": "command_parts",
+    "rebuilt": "rebuilt_commands",
+    "kind": "seq > 0",
+}
+"""Commands have tables of their own as well, in which there is no output to pass over."""
 
 _CLAIMED: Final = "SELECT session_id FROM session_parts WHERE org_id = {org_id:String}"
 """The part of a session that comes from its claim says whose it is, and others say nothing."""
@@ -180,7 +199,7 @@ ORDER BY at DESC, session_id DESC, seq DESC LIMIT 1 BY at, session_id, seq LIMIT
 
 _KEYS: Final = " AND (session_id, seq) IN arrayZip({session_ids:Array(String)}, {seqs:Array(UInt64)})"
 
-_HITS: Final = f"""
+_HITS: Final = """
 SELECT hits.session_id, toUnixTimestamp64Micro(hits.at), hits.seq, hits.type,
     whose.user_id, whose.user_name, whose.machine_id, whose.machine_name,
     substringUTF8(content, greatest(place - {{around:Int64}}, 1), place - greatest(place - {{around:Int64}}, 1)) AS before,
@@ -188,7 +207,7 @@ SELECT hits.session_id, toUnixTimestamp64Micro(hits.at), hits.seq, hits.type,
     substringUTF8(content, place + {{characters:Int64}}, {{around:Int64}}) AS after
 FROM (
     SELECT session_id, at, seq, type, content, toInt64(positionUTF8(lower(content), {{text:String}})) AS place
-    FROM ({_ENTRIES.format(columns="session_id, at, seq, type, content", where=_KEYS)})
+    FROM ({entries})
 ) AS hits
 GLOBAL INNER JOIN (
     SELECT session_id, user_id, user_name, machine_id, machine_name FROM sessions
