@@ -18,7 +18,8 @@ SURROUNDING_CHARACTERS: Final = 200
 """Before and after what was found; of a longer entry the rest is left out."""
 
 NEWEST_SESSIONS: Final = (50, 1000)
-"""In so many of the newest sessions it is looked first: about so many granules are read for it, of some megabytes each."""
+"""In so many of the newest sessions, of those that are asked for, it is looked first: about so many granules are read for it, of
+some megabytes each."""
 
 AT_MAX: Final = (2**32 - 1) * 1_000_000
 """The last that ClickHouse's DateTime knows, in microseconds."""
@@ -78,13 +79,13 @@ def _conditions(wanted: Wanted) -> tuple[dict[str, Any], str]:
         "characters": len(text),
         "last_at": _last_at(wanted),
     }
-    conditions, whose = [], []
-    for name, value in (("user_id", wanted.user_id), ("machine_id", wanted.machine_id)):
-        if value is not None:
-            whose.append(f" AND {name} = {{{name}:String}}")
-            values[name] = value
+    conditions = []
+    whose, of = _whose(wanted)
     if whose:
-        conditions.append(f" AND session_id GLOBAL IN ({_CLAIMED}{''.join(whose)})")
+        conditions.append(
+            f" AND session_id GLOBAL IN (SELECT session_id FROM session_parts WHERE org_id = {{org_id:String}}{whose})"
+        )
+        values |= of
     if wanted.type is not None:
         conditions.append(" AND type = {type:String}")
         values["type"] = wanted.type.value
@@ -103,9 +104,18 @@ def _entries(type_: LogType | None, where: str) -> str:
     return _ENTRIES.format(where=where, **(_OF_COMMANDS if type_ is LogType.COMMAND else _OF_LOGS))
 
 
+def _whose(wanted: Wanted) -> tuple[str, dict[str, Any]]:
+    """Condition and values of the sessions of a user, on a machine. Of the parts of a session its claim alone says whose it is."""
+    values = {"user_id": wanted.user_id, "machine_id": wanted.machine_id}
+    given = {name: value for name, value in values.items() if value is not None}
+    return "".join(f" AND {name} = {{{name}:String}}" for name in given), given
+
+
 async def _begin(history: History, wanted: Wanted, sessions: int) -> datetime | None:
-    """Since when about so many sessions began, up to where the search begins; None: fewer did altogether."""
-    rows = await history.rows(_BEGIN, {"org_id": wanted.org_id, "last_at": _last_at(wanted), "sessions": sessions})
+    """Since when about so many of the wanted sessions began, up to where the search begins; None: fewer did altogether."""
+    whose, of = _whose(wanted)
+    sql = _BEGIN_OF_CLAIMED.format(whose=whose) if whose else _BEGIN
+    rows = await history.rows(sql, of | {"org_id": wanted.org_id, "last_at": _last_at(wanted), "sessions": sessions})
     return EPOCH + timedelta(microseconds=rows[0][0]) if rows else None
 
 
@@ -169,9 +179,6 @@ _OF_COMMANDS: Final = {
 }
 """Commands have tables of their own as well, in which there is no output to pass over."""
 
-_CLAIMED: Final = "SELECT session_id FROM session_parts WHERE org_id = {org_id:String}"
-"""The part of a session that comes from its claim says whose it is, and others say nothing."""
-
 _WINDOW: Final = """
     AND at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC')
     AND session_id GLOBAL IN (
@@ -192,6 +199,11 @@ SELECT toUnixTimestamp64Micro(first_at) FROM session_hour_parts
 WHERE org_id = {org_id:String} AND hour <= fromUnixTimestamp64Micro({last_at:Int64}, 'UTC')
     AND first_at <= fromUnixTimestamp64Micro({last_at:Int64}, 'UTC')
 ORDER BY hour DESC, first_at DESC LIMIT 1 OFFSET {sessions:UInt32}"""
+
+_BEGIN_OF_CLAIMED: Final = """
+SELECT toUnixTimestamp64Micro(assumeNotNull(claimed_at)) FROM session_parts
+WHERE org_id = {{org_id:String}} AND claimed_at <= fromUnixTimestamp64Micro({{last_at:Int64}}, 'UTC'){whose}
+ORDER BY claimed_at DESC LIMIT 1 OFFSET {{sessions:UInt32}}"""
 
 _PLACES: Final = """
 SELECT toUnixTimestamp64Micro(at), session_id, seq FROM ({entries})
