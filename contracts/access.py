@@ -1,6 +1,8 @@
 """Who read which records: an entry is stored before anything is shown. MessagePack in stream ACCESS, a row in ClickHouse."""
 
+from collections.abc import Sequence
 from enum import StrEnum
+from hashlib import sha256
 from typing import Annotated, Self
 
 import msgspec
@@ -19,6 +21,7 @@ HOST_ROLE = "host"
 
 READER_ID_PATTERN = r"^(usr_[A-Za-z0-9_-]{1,64}|os:[^\x00-\x20]{1,64})$"
 
+AccessId = Annotated[str, Meta(pattern=r"^acc_[A-Za-z0-9_-]{1,64}$")]
 ReaderId = Annotated[str, Meta(pattern=READER_ID_PATTERN, examples=["usr_123", "os:alice"])]
 
 
@@ -55,7 +58,7 @@ class Access(Struct, frozen=True, array_like=True):
     client's; of a user of an operating system they are `HOST_ROLE` and `host:NAME`.
     """
 
-    id: Annotated[str, Meta(pattern=r"^acc_[A-Za-z0-9_-]{1,64}$")]
+    id: AccessId
     at: int
     org_id: OrgId
     user: Reader
@@ -65,6 +68,21 @@ class Access(Struct, frozen=True, array_like=True):
     detail: Annotated[str, Meta(max_length=DETAIL_CHARACTERS_MAX)]
     ip_address: str
     user_agent: str
+
+    def texts(self) -> tuple[bytes, ...]:
+        """Its texts as they lie in ClickHouse, in the order of `digest`."""
+        user = self.user
+        rest = (self.role, self.action, self.session_id, self.detail, self.ip_address, self.user_agent)
+        return tuple(text.encode() for text in (self.id, self.org_id, user.id, user.name, user.email, *rest))
+
+
+def digest(stream_seq: int, at: int, texts: Sequence[bytes]) -> bytes:
+    """By which an anchor knows an entry: SHA-256 of the MessagePack array of what table `access_entries` has of it.
+
+    `texts`: id, org_id, user_id, user_name, user_email, role, action, session_id, detail, ip_address, user_agent; as bytes,
+    so that what is no UTF-8 is something else than any text.
+    """
+    return sha256(_packer.encode((stream_seq, at, *texts))).digest()
 
 
 _packer = msgspec.msgpack.Encoder()

@@ -1,21 +1,21 @@
 """Verification of the anchors themselves: their numbers, their chain, their roots and their signatures."""
 
-from contracts.anchors import GENESIS, Anchor, root
+from contracts.anchors import GENESIS, AccessAnchor, Anchor, root
 from contracts.proof import Code, Finding, Findings, Keys, Verdict
 
 
-class AnchorCheck:
-    """Give it anchors by `add`, in the order of their numbers, then call `finish`."""
+class AnchorCheck[A: (Anchor, AccessAnchor)]:
+    """Give it anchors of one chain by `add`, in the order of their numbers, then call `finish`."""
 
     def __init__(self, keys: Keys, *, first: int = 1) -> None:
         """`first`: the number that the first anchor should have; what it continues is only known of number 1."""
         self.findings = Findings()
         self.anchors = 0
-        self.head: Anchor | None = None
+        self.head: A | None = None
         self._first = first
         self._keys = keys
 
-    def add(self, anchor: Anchor) -> None:
+    def add(self, anchor: A) -> None:
         """The next anchor; an exact repetition of the one before changes nothing."""
         head = self.head
         if head is not None and anchor.number == head.number:
@@ -34,13 +34,13 @@ class AnchorCheck:
             self.findings.add(finding)
         self.head = anchor
 
-    def finish(self, newest: Anchor | None) -> Findings:
-        """Everything that was found. `newest`: the newest anchor of stream ANCHORS that `audit` has acknowledged."""
+    def finish(self, newest: A | None) -> Findings:
+        """Everything that was found. `newest`: the newest anchor of the chain's stream that `audit` has acknowledged."""
         number = self.head.number if self.head else self._first - 1
         if newest and newest.number > number:
             self._missing(number + 1, newest.number)
         elif newest and self.head and newest.number == number and newest.hash() != self.head.hash():
-            self._find(Code.ALTERED_ANCHOR, number, f"anchor {number} is not what stream ANCHORS has")
+            self._find(Code.ALTERED_ANCHOR, number, f"anchor {number} is not what the stream has")
         return self.findings
 
     def _missing(self, first: int, last: int) -> None:
@@ -51,7 +51,7 @@ class AnchorCheck:
         self.findings.add(Finding(code, message, anchor=anchor))
 
 
-def check_itself(anchor: Anchor, keys: Keys) -> list[Finding]:
+def check_itself(anchor: Anchor | AccessAnchor, keys: Keys) -> list[Finding]:
     """What is wrong with an anchor by itself: its leaves do not give its root, or its signature is not good."""
     found = []
     number = anchor.number

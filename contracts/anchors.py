@@ -1,22 +1,21 @@
-"""Anchors: at intervals, one signed Merkle root over where the chain of every session stood that had changed; and their own chain.
+"""Anchors: at intervals, one signed Merkle root over what a stream had since the anchor before; and their own chain.
 
-An anchor is one MessagePack message of stream ANCHORS and one row in ClickHouse. Its leaves are the sessions of which
-events lie between two places of stream SESSIONS, each with its highest number there and the chain of that event. The tree
-is that of RFC 6962, section 2.1, with SHA-256: a leaf is hashed after a zero byte, a node after a one byte, so that neither
-can be taken for the other.
+There are two chains of them. The leaves of an `Anchor` are the sessions of which events lie between two places of stream
+SESSIONS, each with its highest number there and the chain of that event; those of an `AccessAnchor` are the entries that lie
+between two places of stream ACCESS. An anchor is one MessagePack message of its chain's stream and one row in ClickHouse. The
+tree is that of RFC 6962, section 2.1, with SHA-256: a leaf is hashed after a zero byte, a node after a one byte, so that
+neither can be taken for the other.
 """
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 from msgspec import Struct
 
+from contracts.access import AccessId
 from contracts.ids import OrgId, SessionId
-
-ANCHOR_CONTEXT: Final = b"vsay anchor 1\n"
-"""With this begins what is signed of an anchor, so that it is a statement about nothing else."""
 
 HASH_BYTES: Final = 32
 GENESIS: Final = bytes(HASH_BYTES)
@@ -41,17 +40,34 @@ class Leaf(Struct, frozen=True, array_like=True):
         return sha256(b"\x00" + _packer.encode(self)).digest()
 
 
-class Anchor(Struct, frozen=True, array_like=True):
-    """One anchor. `first_stream_seq` to `last_stream_seq` is the part of stream SESSIONS that it is over; `at`: microseconds, UTC.
+class AccessLeaf(Struct, frozen=True, array_like=True):
+    """An access entry: its place in stream ACCESS, when it was made (microseconds, UTC), and `contracts.access.digest` of it."""
 
-    `previous` is `hash()` of anchor `number - 1`. `key_id` and `signature` are empty where `audit` has no key.
+    org_id: OrgId
+    id: AccessId
+    stream_seq: int
+    at: int
+    digest: bytes
+
+    def hash(self) -> bytes:
+        """SHA-256 of a zero byte and this leaf's MessagePack array."""
+        return sha256(b"\x00" + _packer.encode(self)).digest()
+
+
+class Sealed[L: (Leaf, AccessLeaf)](Struct, frozen=True, array_like=True):
+    """One anchor. `first_stream_seq` to `last_stream_seq` is the part of the stream that it is over; `at`: microseconds, UTC.
+
+    `previous` is `hash()` of anchor `number - 1` of the same chain. `key_id` and `signature` are empty where `audit` has no key.
     """
+
+    context: ClassVar[bytes]
+    """With this begins what is signed, so that it is a statement about nothing else."""
 
     number: int
     at: int
     first_stream_seq: int
     last_stream_seq: int
-    leaves: tuple[Leaf, ...]
+    leaves: tuple[L, ...]
     root: bytes
     previous: bytes
     key_id: str = ""
@@ -59,12 +75,24 @@ class Anchor(Struct, frozen=True, array_like=True):
 
     def statement(self) -> bytes:
         """What the signature is of. It has the leaves by their number and their root."""
-        fields = (self.number, self.at, self.first_stream_seq, self.last_stream_seq, len(self.leaves), self.root, self.previous)
-        return ANCHOR_CONTEXT + _packer.encode((*fields, self.key_id))
+        first, last, leaves = self.first_stream_seq, self.last_stream_seq, len(self.leaves)
+        return self.context + _packer.encode((self.number, self.at, first, last, leaves, self.root, self.previous, self.key_id))
 
     def hash(self) -> bytes:
         """By which the next anchor names this one: SHA-256 of `statement()`."""
         return sha256(self.statement()).digest()
+
+
+class Anchor(Sealed[Leaf], frozen=True, array_like=True):
+    """Over sessions, in the order of `session_id`; in stream ANCHORS."""
+
+    context: ClassVar[bytes] = b"vsay anchor 1\n"
+
+
+class AccessAnchor(Sealed[AccessLeaf], frozen=True, array_like=True):
+    """Over access entries, in the order of `stream_seq`; in stream ACCESS_ANCHORS."""
+
+    context: ClassVar[bytes] = b"vsay access anchor 1\n"
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
@@ -79,14 +107,20 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return level[0]
 
 
-_decoder = msgspec.msgpack.Decoder(Anchor)
-
-
-def encode(anchor: Anchor) -> bytes:
+def encode(anchor: Anchor | AccessAnchor) -> bytes:
     """Its bytes on the bus."""
     return _packer.encode(anchor)
+
+
+_decoder = msgspec.msgpack.Decoder(Anchor)
+_access_decoder = msgspec.msgpack.Decoder(AccessAnchor)
 
 
 def decode(payload: bytes) -> Anchor:
     """The anchor in `payload`. Raises `msgspec.MsgspecError`."""
     return _decoder.decode(payload)
+
+
+def decode_access(payload: bytes) -> AccessAnchor:
+    """The anchor over access entries in `payload`. Raises `msgspec.MsgspecError`."""
+    return _access_decoder.decode(payload)

@@ -44,6 +44,7 @@ COMMANDS: Final = Stream(name="COMMANDS", subjects=(subjects.OPEN_SESSION,), wor
 SESSIONS: Final = Stream(name="SESSIONS", subjects=(subjects.ALL_EVENTS,), republish_to=subjects.ALL_LIVE)
 ACCESS: Final = Stream(name="ACCESS", subjects=(subjects.ALL_ACCESS,), bytes_max=256 * 1024 * 1024)
 ANCHORS: Final = Stream(name="ANCHORS", subjects=(subjects.ANCHORS,), bytes_max=256 * 1024 * 1024)
+ACCESS_ANCHORS: Final = Stream(name="ACCESS_ANCHORS", subjects=(subjects.ACCESS_ANCHORS,), bytes_max=256 * 1024 * 1024)
 
 SSH_WORKERS: Final = Consumer(
     stream=COMMANDS.name,
@@ -73,6 +74,13 @@ AUDIT_ANCHORS: Final = Consumer(
     ack_wait_seconds=60.0,
     max_ack_pending=50_000,
 )
+AUDIT_ACCESS_ANCHORS: Final = Consumer(
+    stream=ACCESS_ANCHORS.name,
+    durable="audit-access-anchors",
+    filter_subject=subjects.ACCESS_ANCHORS,
+    ack_wait_seconds=60.0,
+    max_ack_pending=50_000,
+)
 
 WORKERS: Final = Bucket(name="workers", ttl_seconds=20.0)
 HOST_KEYS: Final = Bucket(name="host_keys")
@@ -84,6 +92,6 @@ TOKENS: Final = Bucket(name="tokens")
 TICKETS: Final = Bucket(name="tickets", ttl_seconds=24 * 3600.0)
 SIGNING_KEYS: Final = Bucket(name="signing_keys")
 
-STREAMS: Final = (COMMANDS, SESSIONS, ACCESS, ANCHORS)
-CONSUMERS: Final = (SSH_WORKERS, AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS)
+STREAMS: Final = (COMMANDS, SESSIONS, ACCESS, ANCHORS, ACCESS_ANCHORS)
+CONSUMERS: Final = (SSH_WORKERS, AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS, AUDIT_ACCESS_ANCHORS)
 BUCKETS: Final = (LIVE, ORGANIZATIONS, USERS, MACHINES, TOKENS, TICKETS, SIGNING_KEYS, WORKERS, HOST_KEYS)

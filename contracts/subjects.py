@@ -13,6 +13,7 @@ ALL_EVENTS: Final = "session.>"
 ALL_LIVE: Final = "live.session.>"
 ALL_ACCESS: Final = "access.>"
 ANCHORS: Final = "anchors"
+ACCESS_ANCHORS: Final = "access_anchors"
 
 HURRY: Final = "audit.hurry"
 """Not stored: a reader waits for what was recorded to be in ClickHouse, so `audit` is not to wait for its batches to fill."""

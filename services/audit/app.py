@@ -10,7 +10,8 @@ from faststream import FastStream
 from nats.aio.msg import Msg
 
 from contracts import subjects
-from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS
+from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ACCESS_ANCHORS, AUDIT_ANCHORS
+from services.audit.access_anchoring import AccessAnchorer
 from services.audit.anchoring import Anchorer
 from services.audit.clickhouse import Store
 from services.audit.horizon import purge_for_ever
@@ -47,7 +48,8 @@ def make_app(settings: AuditSettings) -> FastStream:
             registry = metrics.registry()
             counted = AuditMetrics(registry)
             checks = {"clickhouse": store.ready, "nats": stream}
-            async with health.serve(settings.health_port, checks, counted.text(jetstream, AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS)):
+            text = counted.text(jetstream, AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS, AUDIT_ACCESS_ANCHORS)
+            async with health.serve(settings.health_port, checks, text):
                 sinks = [Sink(jetstream, store, settings, kind, counted) for kind in KINDS]
 
                 async def hurry(_: Msg) -> None:
@@ -58,6 +60,7 @@ def make_app(settings: AuditSettings) -> FastStream:
                 housekeeping = [asyncio.create_task(purge_for_ever(jetstream, settings))]
                 if settings.anchor_seconds:
                     housekeeping.append(asyncio.create_task(Anchorer(jetstream, store, settings).run()))
+                    housekeeping.append(asyncio.create_task(AccessAnchorer(jetstream, store, settings).run()))
                 moving = [asyncio.create_task(sink.run()) for sink in sinks]
                 for task in (*moving, *housekeeping):
                     task.add_done_callback(lambda _: app.exit())  # when it ends before it is told to, something is wrong

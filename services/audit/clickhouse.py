@@ -11,10 +11,11 @@ from typing import Any, Final, Self
 
 from msgspec import Struct
 
-from contracts.access import Access
-from contracts.anchors import Anchor
+from contracts.anchors import AccessAnchor, Anchor
 from contracts.wire import Recorded
 from services.audit.layout import Layout
+from services.runtime.access import AccessEntry
+from services.runtime.access_evidence import AccessEvidence
 from services.runtime.clickhouse import ANSWER_SECONDS, FAILURES, ClickHouse
 from services.runtime.evidence import Evidence
 from services.runtime.settings import ClickHouseSettings
@@ -69,13 +70,6 @@ class Quarantined(Struct, frozen=True):
     subject: str
     reason: str
     payload: bytes
-
-
-class AccessEntry(Struct, frozen=True):
-    """An entry, and its place in stream ACCESS."""
-
-    access: Access
-    stream_seq: int
 
 
 class Migration(Struct, frozen=True):
@@ -140,10 +134,23 @@ class Store:
         )
         await self._insert(f"anchors ({columns})", map(_anchor_row, anchors))
 
+    async def insert_access_anchors(self, anchors: Iterable[AccessAnchor]) -> None:
+        """Everything is readable when this returns."""
+        leaves = "org_ids, ids, stream_seqs, times, digests"
+        columns = f"number, at, first_stream_seq, last_stream_seq, {leaves}, root, previous, key_id, signature"
+        await self._insert(f"access_anchors ({columns})", map(_access_anchor_row, anchors))
+
     async def newest_anchor(self) -> Anchor | None:
-        """The anchor with the highest number; None when there is none."""
+        """The anchor over sessions with the highest number; None when there is none."""
         try:
             return await Evidence(self._clickhouse).newest_anchor()
+        except FAILURES as error:
+            raise StoreUnavailableError(str(error)) from error
+
+    async def newest_access_anchor(self) -> AccessAnchor | None:
+        """The anchor over access entries with the highest number; None when there is none."""
+        try:
+            return await AccessEvidence(self._clickhouse).newest_anchor()
         except FAILURES as error:
             raise StoreUnavailableError(str(error)) from error
 
@@ -294,32 +301,41 @@ def _event_row(event: Recorded) -> bytes:
 
 
 def _access_row(entry: AccessEntry) -> bytes:
-    access = entry.access
-    texts = (
-        *(access.org_id, access.user.id, access.user.name, access.user.email, access.role),
-        *(access.action, access.session_id, access.detail, access.ip_address, access.user_agent),
-    )
-    return b"".join(
-        (
-            _bytes(access.id.encode()),
-            _INT64.pack(access.at),
-            *(_bytes(text.encode()) for text in texts),
-            _UINT64.pack(entry.stream_seq),
-        )
-    )
+    id_, *texts = entry.access.texts()
+    at = _INT64.pack(entry.access.at)
+    return b"".join((_bytes(id_), at, *(_bytes(text) for text in texts), _UINT64.pack(entry.stream_seq)))
 
 
 def _anchor_row(anchor: Anchor) -> bytes:
     leaves = anchor.leaves
+    return _sealed_row(
+        anchor,
+        _array([_bytes(leaf.org_id.encode()) for leaf in leaves]),
+        _array([_bytes(leaf.session_id.encode()) for leaf in leaves]),
+        _array([_UINT64.pack(leaf.seq) for leaf in leaves]),
+        _array([_bytes(leaf.chain) for leaf in leaves]),
+    )
+
+
+def _access_anchor_row(anchor: AccessAnchor) -> bytes:
+    leaves = anchor.leaves
+    return _sealed_row(
+        anchor,
+        _array([_bytes(leaf.org_id.encode()) for leaf in leaves]),
+        _array([_bytes(leaf.id.encode()) for leaf in leaves]),
+        _array([_UINT64.pack(leaf.stream_seq) for leaf in leaves]),
+        _array([_INT64.pack(leaf.at) for leaf in leaves]),
+        _array([_bytes(leaf.digest) for leaf in leaves]),
+    )
+
+
+def _sealed_row(anchor: Anchor | AccessAnchor, *leaves: bytes) -> bytes:
     return b"".join(
         (
             _SEQ_AT.pack(anchor.number, anchor.at),
             _UINT64.pack(anchor.first_stream_seq),
             _UINT64.pack(anchor.last_stream_seq),
-            _array([_bytes(leaf.org_id.encode()) for leaf in leaves]),
-            _array([_bytes(leaf.session_id.encode()) for leaf in leaves]),
-            _array([_UINT64.pack(leaf.seq) for leaf in leaves]),
-            _array([_bytes(leaf.chain) for leaf in leaves]),
+            *leaves,
             _bytes(anchor.root),
             _bytes(anchor.previous),
             _bytes(anchor.key_id.encode()),

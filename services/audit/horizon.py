@@ -16,9 +16,9 @@ from nats.js.errors import NotFoundError
 
 from contracts import subjects
 from contracts.commands import OpenSession
-from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS, COMMANDS, SESSIONS, Consumer
+from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ACCESS_ANCHORS, AUDIT_ANCHORS, COMMANDS, SESSIONS, Consumer
 from services.audit.settings import AuditSettings
-from services.runtime.anchors import newest_anchor
+from services.runtime.anchors import OF_ACCESS, OF_SESSIONS, newest_anchor
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,9 @@ async def purge_for_ever(jetstream: JetStreamContext, settings: AuditSettings) -
         try:
             if dropped := await purge(jetstream, before=before, only_anchored=settings.anchor_seconds > 0):
                 log.info("dropped %d events from stream %s", dropped, SESSIONS.name)
-            for moved in (AUDIT_ACCESS, AUDIT_ANCHORS):
+            anchored = await _anchored_access(jetstream) if settings.anchor_seconds else None
+            await purge_moved(jetstream, AUDIT_ACCESS, before=before, up_to=anchored)
+            for moved in (AUDIT_ANCHORS, AUDIT_ACCESS_ANCHORS):
                 await purge_moved(jetstream, moved, before=before)
         except (NatsError, TimeoutError) as error:
             log.warning("the streams were not purged: %s", type(error).__name__)
@@ -52,7 +54,7 @@ async def purge(jetstream: JetStreamContext, *, before: datetime, only_anchored:
     state = (await jetstream.stream_info(SESSIONS.name)).state
     floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
     if only_anchored:
-        anchor = await newest_anchor(jetstream)
+        anchor = await newest_anchor(jetstream, OF_SESSIONS)
         floor = min(floor, anchor.last_stream_seq if anchor else 0)
     first_kept = await _first_since(jetstream, AUDIT, before, state.first_seq, floor + 1)
     if first_kept <= state.first_seq:
@@ -69,14 +71,24 @@ async def purge(jetstream: JetStreamContext, *, before: datetime, only_anchored:
     return state.messages - left.messages + (left.last_seq - state.last_seq)
 
 
-async def purge_moved(jetstream: JetStreamContext, consumer: Consumer, *, before: datetime) -> None:
-    """Drop from this consumer's stream what it has acknowledged and what was written before `before`; the last message stays."""
+async def purge_moved(jetstream: JetStreamContext, consumer: Consumer, *, before: datetime, up_to: int | None = None) -> None:
+    """Drop from this consumer's stream what it has acknowledged and what was written before `before`; the last message stays.
+
+    What lies after place `up_to`, if it is given, stays too.
+    """
     info = await jetstream.consumer_info(consumer.stream, consumer.durable)
     state = (await jetstream.stream_info(consumer.stream)).state
     floor = info.ack_floor.stream_seq if info.ack_floor else 0
+    if up_to is not None:
+        floor = min(floor, up_to)
     first_kept = await _first_since(jetstream, consumer, before, state.first_seq, min(floor + 1, state.last_seq))
     if first_kept > state.first_seq:
         await jetstream.purge_stream(consumer.stream, seq=first_kept)
+
+
+async def _anchored_access(jetstream: JetStreamContext) -> int:
+    anchor = await newest_anchor(jetstream, OF_ACCESS)
+    return anchor.last_stream_seq if anchor else 0
 
 
 async def _first_since(jetstream: JetStreamContext, consumer: Consumer, before: datetime, low: int, high: int) -> int:

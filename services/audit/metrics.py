@@ -5,8 +5,9 @@ from typing import Final
 from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from contracts.streams import AUDIT, Consumer
-from services.runtime.anchors import newest_anchor
+from contracts.anchors import AccessAnchor, Anchor
+from contracts.streams import AUDIT, AUDIT_ACCESS, Consumer
+from services.runtime.anchors import OF_ACCESS, OF_SESSIONS, Series, newest_anchor
 from services.runtime.metrics import Metrics
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -45,6 +46,12 @@ class AuditMetrics:
             "vsay_audit_unanchored_messages", "Stored messages of stream SESSIONS that no anchor is over yet.", registry=registry
         )
 
+        self.unanchored_access = Gauge(
+            "vsay_audit_unanchored_access_messages",
+            "Stored messages of stream ACCESS that no anchor is over yet.",
+            registry=registry,
+        )
+
     def of_stream(self, stream: str) -> StreamMetrics:
         """Those that a sink counts in."""
         return StreamMetrics(self, stream)
@@ -55,7 +62,8 @@ class AuditMetrics:
         async def read() -> bytes:
             for consumer in consumers:
                 self.lag.labels(stream=consumer.stream).set(await lag(jetstream, consumer))
-            self.unanchored.set(await unanchored(jetstream))
+            self.unanchored.set(await unanchored(jetstream, AUDIT, OF_SESSIONS))
+            self.unanchored_access.set(await unanchored(jetstream, AUDIT_ACCESS, OF_ACCESS))
             return generate_latest(self._registry)
 
         return read
@@ -67,9 +75,9 @@ async def lag(jetstream: JetStreamContext, consumer: Consumer) -> int:
     return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
 
-async def unanchored(jetstream: JetStreamContext) -> int:
-    """How far stream SESSIONS is stored beyond what the newest anchor is over. Raises `nats.errors.Error`."""
-    anchor = await newest_anchor(jetstream)
-    info = await jetstream.consumer_info(AUDIT.stream, AUDIT.durable)
+async def unanchored[A: (Anchor, AccessAnchor)](jetstream: JetStreamContext, stored: Consumer, series: Series[A]) -> int:
+    """How far a stream is stored beyond what the newest anchor is over. Raises `nats.errors.Error`."""
+    anchor = await newest_anchor(jetstream, series)
+    info = await jetstream.consumer_info(stored.stream, stored.durable)
     floor = info.ack_floor.stream_seq if info.ack_floor else 0
     return max(floor - (anchor.last_stream_seq if anchor else 0), 0)

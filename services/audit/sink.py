@@ -18,13 +18,16 @@ from nats.js import JetStreamContext
 from nats.js.errors import ServiceUnavailableError
 from prometheus_client import CollectorRegistry
 
-from contracts import access, anchors, subjects, wire
-from contracts.anchors import Anchor
-from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ANCHORS, Consumer
+from contracts import anchors, subjects, wire
+from contracts.anchors import AccessAnchor, Anchor
+from contracts.streams import AUDIT, AUDIT_ACCESS, AUDIT_ACCESS_ANCHORS, AUDIT_ANCHORS, Consumer
 from contracts.wire import Recorded, UndecodableError
-from services.audit.clickhouse import AccessEntry, Quarantined, RefusedError, Store, StoreUnavailableError
+from services.audit.clickhouse import Quarantined, RefusedError, Store, StoreUnavailableError
 from services.audit.metrics import AuditMetrics
 from services.audit.settings import AuditSettings
+from services.runtime import access
+from services.runtime.access import AccessEntry
+from services.runtime.clickhouse import AT_MAX
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +52,6 @@ KEEP_SECONDS: Final = AUDIT.ack_wait_seconds / 3
 REASON_CHARACTERS_MAX: Final = 2000
 
 SEQ_MAX: Final = 2**63 - 1
-AT_MAX: Final = 10_413_791_999_999_999
-"""End of the year 2299, with which ClickHouse's DateTime64 ends; in microseconds since the epoch."""
 
 
 class Kind[Row](Struct, frozen=True):
@@ -248,29 +249,36 @@ def _event(message: Msg) -> Recorded:
 
 
 def _access(message: Msg) -> AccessEntry:
-    try:
-        entry = access.decode(message.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UndecodableError(f"no access entry: {error}") from error
-    try:
-        if subjects.access(entry.org_id) != message.subject:
-            raise UndecodableError("the entry is of another organization than the subject")
-    except subjects.UnsafeTokenError as error:
-        raise UndecodableError(str(error)) from error
-    _check_at(entry.at)
-    return AccessEntry(entry, message.metadata.sequence.stream)
+    return AccessEntry(access.read(message.subject, message.data), message.metadata.sequence.stream)
 
 
 def _anchor(message: Msg) -> Anchor:
+    anchor = _sealed(message, anchors.decode)
+    _check_numbers(*(leaf.seq for leaf in anchor.leaves))
+    return anchor
+
+
+def _access_anchor(message: Msg) -> AccessAnchor:
+    anchor = _sealed(message, anchors.decode_access)
+    for leaf in anchor.leaves:
+        _check_numbers(leaf.stream_seq)
+        _check_at(leaf.at)
+    return anchor
+
+
+def _sealed[A: (Anchor, AccessAnchor)](message: Msg, decode: Callable[[bytes], A]) -> A:
     try:
-        anchor = anchors.decode(message.data)
+        anchor = decode(message.data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UndecodableError(f"no anchor: {error}") from error
     _check_at(anchor.at)
-    numbers = (anchor.number, anchor.first_stream_seq, anchor.last_stream_seq, *(leaf.seq for leaf in anchor.leaves))
+    _check_numbers(anchor.number, anchor.first_stream_seq, anchor.last_stream_seq)
+    return anchor
+
+
+def _check_numbers(*numbers: int) -> None:
     if not all(0 <= number <= SEQ_MAX for number in numbers):
         raise UndecodableError("a number is out of range")
-    return anchor
 
 
 def _check_at(at: int) -> None:
@@ -281,4 +289,5 @@ def _check_at(at: int) -> None:
 EVENTS: Final = Kind(AUDIT, _event, Store.insert_events)
 ACCESS: Final = Kind(AUDIT_ACCESS, _access, Store.insert_access)
 ANCHORS: Final = Kind(AUDIT_ANCHORS, _anchor, Store.insert_anchors)
-KINDS: Final[tuple[Kind[Any], ...]] = (EVENTS, ACCESS, ANCHORS)
+ACCESS_ANCHORS: Final = Kind(AUDIT_ACCESS_ANCHORS, _access_anchor, Store.insert_access_anchors)
+KINDS: Final[tuple[Kind[Any], ...]] = (EVENTS, ACCESS, ANCHORS, ACCESS_ANCHORS)

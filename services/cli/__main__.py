@@ -87,11 +87,15 @@ def _audit(commands: _Commands) -> None:
         "verify",
         "audit_verify",
         "prove that the record is complete and unaltered",
-        "Verify sessions, or all sessions and anchors. That it reads them is recorded before it does. "
+        "Verify sessions; or all sessions, who read records (access entries), and the anchors over both. That it reads them is "
+        "recorded before it does. "
         "Exit status: 0 nothing wrong, 1 it could not be done, 2 wrong usage, 3 something is wrong.",
     )
-    _some(verify, "session", "as sess_…; all sessions, and the anchors, when left out")
-    verify.add_argument("--from", dest="from_", metavar="TIME", help="ISO 8601; sessions in which something happened then or later")
+    _some(verify, "session", "as sess_…; all sessions, access entries and anchors when left out")
+    verify.add_argument("--access", action="store_true", help="access entries and their anchors alone")
+    verify.add_argument(
+        "--from", dest="from_", metavar="TIME", help="ISO 8601; what happened then or later, each session as a whole"
+    )
     verify.add_argument("--to", metavar="TIME", help="ISO 8601; before then")
     verify.add_argument("--keys", type=Path, metavar="FILE", help="believe these keys (`vsay keys export`), not those on the bus")
     verify.add_argument(
@@ -100,6 +104,13 @@ def _audit(commands: _Commands) -> None:
         default=[],
         metavar="NUMBER:HASH",
         help="an anchor that was printed once and kept must be there",
+    )
+    verify.add_argument(
+        "--access-anchor",
+        action="append",
+        default=[],
+        metavar="NUMBER:HASH",
+        help="the same of an access anchor",
     )
 
 

@@ -1,17 +1,47 @@
-"""Puts into stream ACCESS who reads which records, before anything is read: the one way there, for the API and for `vsay`."""
+"""Puts into stream ACCESS who reads which records, before anything is read: the one way there, for the API and for `vsay`.
 
+And reads what is there, for those who move, anchor and verify it: they must be of one mind about what is an entry.
+"""
+
+import logging
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from secrets import token_urlsafe
 from typing import Final
 
+import msgspec
+from msgspec import Struct
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
 
 from contracts import access, subjects
 from contracts.access import Access, Action, Reader
 from contracts.streams import ACCESS
+from contracts.wire import UndecodableError
+from services.runtime.clickhouse import AT_MAX
+
+log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS: Final = 5.0
+FETCH_ENTRIES: Final = 256
+FETCH_SECONDS: Final = 5.0
+READER_SECONDS: Final = 30.0
+"""A reader that has not fetched for this long is forgotten by the server."""
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class AccessEntry(Struct, frozen=True):
+    """An entry, and its place in stream ACCESS."""
+
+    access: Access
+    stream_seq: int
+
+    def digest(self) -> bytes:
+        """See `contracts.access.digest`."""
+        return access.digest(self.stream_seq, self.access.at, self.access.texts())
 
 
 async def record(
@@ -46,3 +76,66 @@ async def record(
         stream=ACCESS.name,
         headers={"Nats-Msg-Id": entry.id},
     )
+
+
+def read(subject: str, payload: bytes) -> Access:
+    """The entry in a message, within what ClickHouse can hold. Raises `UndecodableError`: such a message is set aside."""
+    try:
+        entry = access.decode(payload)
+        if subjects.access(entry.org_id) != subject:
+            raise UndecodableError("the entry is of another organization than the subject")
+    except subjects.UnsafeTokenError as error:
+        raise UndecodableError(str(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UndecodableError(f"no access entry: {error}") from error
+    if not 0 <= entry.at <= AT_MAX:
+        raise UndecodableError(f"at {entry.at} is out of range")
+    return entry
+
+
+async def entry_at(jetstream: JetStreamContext, stream_seq: int) -> AccessEntry | None:
+    """What stream ACCESS has in this place; None when that is no entry, or nothing any more. Raises `nats.errors.Error`."""
+    try:
+        message = await jetstream.get_msg(ACCESS.name, seq=stream_seq, direct=True)
+        return AccessEntry(read(message.subject or "", message.data or b""), stream_seq)
+    except (NotFoundError, UndecodableError):
+        return None
+
+
+async def entries(jetstream: JetStreamContext, first: int, last: int) -> AsyncGenerator[AccessEntry]:
+    """The entries that stream ACCESS has from one place to another, in order. Raises `nats.errors.Error`."""
+    reader = await jetstream.add_consumer(
+        ACCESS.name,
+        ConsumerConfig(
+            filter_subject=subjects.ALL_ACCESS,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=first,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=READER_SECONDS,
+            mem_storage=True,
+            num_replicas=1,
+        ),
+    )
+    left = reader.num_pending
+    subscription = await jetstream.pull_subscribe_bind(consumer=reader.name, stream=ACCESS.name)
+    try:
+        while left:
+            for message in await subscription.fetch(FETCH_ENTRIES, timeout=FETCH_SECONDS):
+                stream_seq, left = message.metadata.sequence.stream, message.metadata.num_pending
+                if stream_seq > last:
+                    return
+                try:
+                    entry = read(message.subject, message.data)
+                except UndecodableError:
+                    continue  # `audit` has set it aside
+                yield AccessEntry(entry, stream_seq)
+    finally:
+        await subscription.unsubscribe()
+        await _forget(jetstream, reader.name)
+
+
+async def _forget(jetstream: JetStreamContext, reader: str) -> None:
+    try:
+        await jetstream.delete_consumer(ACCESS.name, reader)
+    except (NatsError, TimeoutError):
+        log.debug("reader %s goes by itself after %.0f s", reader, READER_SECONDS)

@@ -16,6 +16,9 @@ ANSWER_SECONDS: Final = 30
 
 CONNECTIONS_MAX: Final = 32
 
+AT_MAX: Final = 10_413_791_999_999_999
+"""End of the year 2299, with which ClickHouse's DateTime64 ends; in microseconds since the epoch."""
+
 FAILURES: Final = (ClickHouseError, OSError, TimeoutError)
 """What a client raises when ClickHouse does not answer, or refuses."""
 

@@ -32,7 +32,7 @@ class Evidence:
         """Every session of which there are events, or anchors made, in this time; in order, a page at a time."""
         after = ""
         while True:
-            values = {"after": after, "since": _microseconds(since), "until": _microseconds(until), "limit": PAGE_SESSIONS}
+            values = {"after": after, "since": microseconds(since), "until": microseconds(until), "limit": PAGE_SESSIONS}
             page = [str(row[0]) for row in await self._rows(_SESSIONS, values)]
             if page:
                 yield page
@@ -65,12 +65,12 @@ class Evidence:
         async def page(first: int, limit: int) -> Sequence[Sequence[Any]]:
             return await self._rows(_EVENTS, {"session_id": session_id, "first": first, "limit": limit})
 
-        async for row in _all(page, 0, PAGE_EVENTS, number_column=2):
+        async for row in all_pages(page, 0, PAGE_EVENTS, number_column=2):
             yield Recorded(*row)
 
     async def anchor_numbers(self, since: datetime, until: datetime) -> tuple[int, int] | None:
         """The lowest and the highest number of the anchors made in this time; None when there are none."""
-        [(count, first, last)] = await self._rows(_NUMBERS, {"since": _microseconds(since), "until": _microseconds(until)})
+        [(count, first, last)] = await self._rows(_NUMBERS, {"since": microseconds(since), "until": microseconds(until)})
         return (first, last) if count else None
 
     async def anchors(self, first: int, last: int) -> AsyncIterator[Anchor]:
@@ -79,7 +79,7 @@ class Evidence:
         async def page(first: int, limit: int) -> Sequence[Sequence[Any]]:
             return await self._rows(_ANCHORS, {"first": first, "last": last, "limit": limit})
 
-        async for row in _all(page, first, PAGE_ANCHORS, number_column=0):
+        async for row in all_pages(page, first, PAGE_ANCHORS, number_column=0):
             yield _anchor(row)
 
     async def anchor(self, number: int) -> Anchor | None:
@@ -109,16 +109,16 @@ _AS_BYTES: Final[dict[str, str | dict[str, str]]] = {"attrs": "bytes", "data": "
 
 _SINCE: Final = "fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
 _UNTIL: Final = "fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
-_BETWEEN: Final = f"at >= {_SINCE} AND at < {_UNTIL}"
+BETWEEN: Final = f"at >= {_SINCE} AND at < {_UNTIL}"
 
 _SESSIONS: Final = f"""
 SELECT session_id FROM
 (
-    SELECT DISTINCT session_id FROM events WHERE session_id > {{after:String}} AND {_BETWEEN}
+    SELECT DISTINCT session_id FROM events WHERE session_id > {{after:String}} AND {BETWEEN}
     ORDER BY session_id LIMIT {{limit:UInt32}}
     UNION DISTINCT
     SELECT DISTINCT session_id FROM anchors ARRAY JOIN session_ids AS session_id
-    WHERE session_id > {{after:String}} AND {_BETWEEN} ORDER BY session_id LIMIT {{limit:UInt32}}
+    WHERE session_id > {{after:String}} AND {BETWEEN} ORDER BY session_id LIMIT {{limit:UInt32}}
 )
 ORDER BY session_id LIMIT {{limit:UInt32}}"""
 
@@ -144,7 +144,7 @@ SELECT org_id, session_id, seq, toUnixTimestamp64Micro(at), type, attrs, data, c
 WHERE session_id = {session_id:String} AND seq >= {first:UInt64}
 ORDER BY session_id, seq LIMIT {limit:UInt32}"""
 
-_NUMBERS: Final = f"SELECT count(), min(number), max(number) FROM anchors WHERE {_BETWEEN}"
+_NUMBERS: Final = f"SELECT count(), min(number), max(number) FROM anchors WHERE {BETWEEN}"
 
 _ANCHOR: Final = """
 SELECT number, toUnixTimestamp64Micro(at), first_stream_seq, last_stream_seq, org_ids, session_ids, seqs,
@@ -159,7 +159,7 @@ WHERE number >= {first:UInt64} AND number <= {last:UInt64} ORDER BY number LIMIT
 _NEWEST_ANCHOR: Final = _ANCHOR + " ORDER BY number DESC LIMIT 1"
 
 
-async def _all(
+async def all_pages(
     page: Callable[[int, int], Awaitable[Sequence[Sequence[Any]]]], first: int, page_rows: int, *, number_column: int
 ) -> AsyncIterator[Sequence[Any]]:
     """Rows by number, a page at a time; `page` gives at most so many from a number on.
@@ -197,5 +197,6 @@ def _anchor(row: Sequence[Any]) -> Anchor:
     )
 
 
-def _microseconds(moment: datetime) -> int:
+def microseconds(moment: datetime) -> int:
+    """Since the epoch."""
     return (moment - EPOCH) // timedelta(microseconds=1)

@@ -2,18 +2,18 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 from nats.js import JetStreamContext
 
 from contracts.anchor_check import AnchorCheck, check_itself
-from contracts.anchors import Anchor
+from contracts.anchors import AccessAnchor, Anchor
 from contracts.proof import AnchoredHead, Code, Finding, Findings, Keys, SessionCheck, StreamHead
-from contracts.streams import ANCHORS, AUDIT, AUDIT_ANCHORS
+from contracts.streams import AUDIT
 from contracts.subjects import UnsafeTokenError
 from contracts.wire import UndecodableError
-from services.runtime.anchors import newest_anchor
+from services.runtime.anchors import OF_SESSIONS, Series, newest_stored_anchor
 from services.runtime.evidence import ALWAYS, EPOCH, Evidence
 from services.runtime.record import Record
 
@@ -43,6 +43,19 @@ class AnchorsReport(Struct, frozen=True):
     head_hash: bytes
     findings: list[Finding]
     errors: int
+
+
+class AnchorEvidence[A: (Anchor, AccessAnchor)](Protocol):
+    """Where the anchors of one chain are read."""
+
+    async def anchor_numbers(self, since: datetime, until: datetime) -> tuple[int, int] | None:
+        """The lowest and the highest number of the anchors made in this time; None when there are none."""
+
+    def anchors(self, first: int, last: int) -> AsyncIterator[A]:
+        """All rows of anchors with these numbers, by their numbers."""
+
+    async def anchor(self, number: int) -> A | None:
+        """One anchor; None when it is not there."""
 
 
 class Verifier:
@@ -76,27 +89,12 @@ class Verifier:
                 yield await self._checked(session_id, heads.get(session_id, []), Findings())
 
     async def anchors(self, since: datetime | None = None, until: datetime | None = None) -> AnchorsReport:
-        """All anchors, or those made in this time and the one before. Without `until` the newest of the stream must be there."""
-        newest = None if until else await self._newest()
-        first, last = await self._evidence.anchor_numbers(since or ALWAYS[0], until or ALWAYS[1]) or (1, 0)
-        first = max(first - 1, 1) if since else 1
-        check = AnchorCheck(self._keys, first=first)
-        async for anchor in self._evidence.anchors(first, last):
-            check.add(anchor)
-        findings = check.finish(newest)
-        head = check.head
-        return AnchorsReport(
-            check.anchors, head.number if head else 0, head.hash() if head else b"", findings.listed, findings.errors
-        )
+        """See `check_anchors`."""
+        return await check_anchors(self._evidence, self._jetstream, OF_SESSIONS, self._keys, since, until)
 
     async def noted(self, number: int, hash_: bytes) -> list[Finding]:
-        """What is wrong with an anchor whose hash somebody has kept."""
-        anchor = await self._evidence.anchor(number)
-        if anchor is None:
-            return [Finding(Code.MISSING_ANCHOR, f"anchor {number} is missing", anchor=number)]
-        if anchor.hash() != hash_:
-            return [Finding(Code.ALTERED_ANCHOR, f"anchor {number} is not the one whose hash was kept", anchor=number)]
-        return []
+        """See `check_noted`."""
+        return await check_noted(self._evidence, number, hash_)
 
     async def _checked(self, session_id: str, heads: Sequence[AnchoredHead], so_far: Findings) -> SessionReport:
         stream_head = await self._stream_head(session_id)  # before ClickHouse is read, which may then only have more
@@ -128,11 +126,35 @@ class Verifier:
             self._floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
         return StreamHead(last.recorded.seq, is_stored=last.stream_seq <= self._floor)
 
-    async def _newest(self) -> Anchor | None:
-        """The newest anchor of the stream that ClickHouse must have."""
-        newest = await newest_anchor(self._jetstream)
-        consumer = await self._jetstream.consumer_info(ANCHORS.name, AUDIT_ANCHORS.durable)
-        return None if consumer.num_pending or consumer.num_ack_pending else newest
+
+async def check_anchors[A: (Anchor, AccessAnchor)](
+    evidence: AnchorEvidence[A],
+    jetstream: JetStreamContext,
+    series: Series[A],
+    keys: Keys,
+    since: datetime | None,
+    until: datetime | None,
+) -> AnchorsReport:
+    """All anchors, or those made in this time and the one before. Without `until` the newest of the stream must be there."""
+    newest = None if until else await newest_stored_anchor(jetstream, series)
+    first, last = await evidence.anchor_numbers(since or ALWAYS[0], until or ALWAYS[1]) or (1, 0)
+    first = max(first - 1, 1) if since else 1
+    check = AnchorCheck[A](keys, first=first)
+    async for anchor in evidence.anchors(first, last):
+        check.add(anchor)
+    findings = check.finish(newest)
+    head = check.head
+    return AnchorsReport(check.anchors, head.number if head else 0, head.hash() if head else b"", findings.listed, findings.errors)
+
+
+async def check_noted[A: (Anchor, AccessAnchor)](evidence: AnchorEvidence[A], number: int, hash_: bytes) -> list[Finding]:
+    """What is wrong with an anchor whose hash somebody has kept."""
+    anchor = await evidence.anchor(number)
+    if anchor is None:
+        return [Finding(Code.MISSING_ANCHOR, f"anchor {number} is missing", anchor=number)]
+    if anchor.hash() != hash_:
+        return [Finding(Code.ALTERED_ANCHOR, f"anchor {number} is not the one whose hash was kept", anchor=number)]
+    return []
 
 
 def _expired_at(now: datetime, retention_days: int) -> int:

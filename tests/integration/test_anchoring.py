@@ -17,7 +17,7 @@ from services.audit.horizon import purge
 from services.audit.metrics import AuditMetrics
 from services.audit.settings import AuditSettings
 from services.runtime import bus
-from services.runtime.anchors import newest_anchor
+from services.runtime.anchors import OF_SESSIONS, newest_anchor
 from services.runtime.clickhouse import ClickHouse as Connection
 from services.runtime.evidence import Evidence
 from tests.integration.processes import Service
@@ -75,7 +75,7 @@ async def test_replicas_that_are_killed_leave_one_chain_that_has_every_session(
     finally:
         for replica in replicas:
             replica.stop()
-    newest = await newest_anchor(jetstream)
+    newest = await newest_anchor(jetstream, OF_SESSIONS)
     assert newest
     assert newest.number == (await jetstream.stream_info(ANCHORS.name)).state.messages
     assert await found(settings, jetstream) == set()
@@ -137,7 +137,7 @@ async def test_two_replicas_make_one_chain_of_anchors(settings: AuditSettings, j
             assert sum(len(each.leaves) for pair in made for each in pair if each) == 3, "each session is anchored once"
         await settle(jetstream)
     await other_nats.close()
-    newest = await newest_anchor(jetstream)
+    newest = await newest_anchor(jetstream, OF_SESSIONS)
     assert newest
     assert newest.number == (await jetstream.stream_info(ANCHORS.name)).state.messages == 8
     assert await found(settings, jetstream) == set()
