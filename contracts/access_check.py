@@ -3,7 +3,7 @@
 Pure; the caller gives it one place of the stream after the other. `docs/verification.md` defines the format and every code.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -118,6 +118,7 @@ class EntryCheck:
         for entry in known:  # an anchor's word, where there is one, before the stream's
             if entry.digest not in wanted or wanted[entry.digest].anchor is None:
                 wanted[entry.digest] = entry
+        ids = {row.id for row in there.values()}
         for digest in there.keys() & wanted.keys():
             del there[digest]
             if wanted.pop(digest).anchor is None:
@@ -125,9 +126,11 @@ class EntryCheck:
             else:
                 self.anchored += 1
         lacking, left = [entry for entry in wanted.values() if entry.is_due], list(there.values())
-        self._pair(lacking, left, lambda entry, row: entry.id == row.id)
+        for entry in [entry for entry in lacking if entry.id in ids]:
+            self._altered(entry, lacking, [row for row in left if row.id == entry.id], left)
         left = [row for row in left if not self._is_not_covered(row)]
-        self._pair(lacking, left, lambda _, __: True)
+        for entry in lacking[: len(left)]:
+            self._altered(entry, lacking, left, left)
         return Unexplained(lacking, left)
 
     def missing(self, entry: KnownEntry) -> None:
@@ -157,16 +160,13 @@ class EntryCheck:
             )
             self.findings.append(EntryFinding(EntryCode.NOT_COVERED, message, is_notice=True))
 
-    def _pair(self, lacking: list[KnownEntry], rows: list[EntryRow], fits: Callable[[KnownEntry, EntryRow], bool]) -> None:
-        """Entries that are lacking and have a row in their place were altered; both are taken off."""
-        for entry in tuple(lacking):
-            if row := next((row for row in rows if fits(entry, row)), None):
-                lacking.remove(entry)
-                rows.remove(row)
-                self._altered(entry, row)
-
-    def _altered(self, entry: KnownEntry, row: EntryRow) -> None:
-        instead = "" if row.id == entry.id else f", and stands there as {row.id[:80]!r}"
+    def _altered(self, entry: KnownEntry, lacking: list[KnownEntry], rows: list[EntryRow], left: list[EntryRow]) -> None:
+        """The first of `rows`, if there are any, is what became of the entry; both are explained with that."""
+        instead = ""
+        if rows:
+            instead = "" if rows[0].id == entry.id else f", and stands there as {rows[0].id[:80]!r}"
+            left.remove(rows[0])
+        lacking.remove(entry)
         self._find(EntryCode.ALTERED_ENTRY, f"{_named(entry)} is not as {_source(entry)} has it{instead}", entry)
 
     def _is_not_covered(self, row: EntryRow) -> bool:
