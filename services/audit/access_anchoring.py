@@ -16,7 +16,7 @@ from services.audit.chain import AnchorMaker
 from services.audit.clickhouse import Store
 from services.audit.settings import AuditSettings
 from services.runtime import access
-from services.runtime.access import EPOCH
+from services.runtime.access import EPOCH, AccessEntry
 from services.runtime.anchors import OF_ACCESS
 
 
@@ -33,16 +33,13 @@ class AccessAnchorer(AnchorMaker[AccessAnchor]):
         first, end = await self._range(streamed)
         if first > end:
             return None
-        leaves = []
-        async for entry in access.entries(self._jetstream, first, end):
-            its = entry.access
-            leaves.append(AccessLeaf(its.org_id, its.id, entry.stream_seq, its.at, entry.digest()))
-            if len(leaves) == self._leaves_max:
-                end = entry.stream_seq
-                break
-        if not leaves:
+        entries = await access.entries(self._jetstream, first, end, self._leaves_max)
+        if not entries:
             return None
-        return AccessAnchor(0, 0, first, end, tuple(leaves), anchors.root([leaf.hash() for leaf in leaves]), previous=b"")
+        if len(entries) == self._leaves_max:
+            end = entries[-1].stream_seq
+        leaves = tuple(_leaf(entry) for entry in entries)
+        return AccessAnchor(0, 0, first, end, leaves, anchors.root([leaf.hash() for leaf in leaves]), previous=b"")
 
     async def _range(self, last: AccessAnchor | None) -> tuple[int, int]:
         """The part of the stream that is stored and that its own anchor `last` is not over; it may be empty."""
@@ -53,6 +50,11 @@ class AccessAnchorer(AnchorMaker[AccessAnchor]):
         if last and last.last_stream_seq <= info.state.last_seq and not _is_newer(info, last):
             anchored = last.last_stream_seq
         return max(anchored + 1, info.state.first_seq), floor
+
+
+def _leaf(entry: AccessEntry) -> AccessLeaf:
+    its = entry.access
+    return AccessLeaf(its.org_id, its.id, entry.stream_seq, its.at, entry.digest())
 
 
 def _is_newer(stream: StreamInfo, anchor: AccessAnchor) -> bool:

@@ -4,7 +4,6 @@ And reads what is there, for those who move, anchor and verify it: they must be 
 """
 
 import logging
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from secrets import token_urlsafe
 from typing import Final
@@ -102,8 +101,11 @@ async def entry_at(jetstream: JetStreamContext, stream_seq: int) -> AccessEntry 
         return None
 
 
-async def entries(jetstream: JetStreamContext, first: int, last: int) -> AsyncGenerator[AccessEntry]:
-    """The entries that stream ACCESS has from one place to another, in order. Raises `nats.errors.Error`."""
+async def entries(jetstream: JetStreamContext, first: int, last: int, limit: int) -> list[AccessEntry]:
+    """The entries that stream ACCESS has from one place to another, in order; the first `limit` of them.
+
+    Raises `nats.errors.Error`.
+    """
     reader = await jetstream.add_consumer(
         ACCESS.name,
         ConsumerConfig(
@@ -116,19 +118,20 @@ async def entries(jetstream: JetStreamContext, first: int, last: int) -> AsyncGe
             num_replicas=1,
         ),
     )
-    left = reader.num_pending
     subscription = await jetstream.pull_subscribe_bind(consumer=reader.name, stream=ACCESS.name)
+    found: list[AccessEntry] = []
+    left = reader.num_pending
     try:
         while left:
             for message in await subscription.fetch(FETCH_ENTRIES, timeout=FETCH_SECONDS):
                 stream_seq, left = message.metadata.sequence.stream, message.metadata.num_pending
-                if stream_seq > last:
-                    return
+                if stream_seq > last or len(found) == limit:
+                    return found
                 try:
-                    entry = read(message.subject, message.data)
+                    found.append(AccessEntry(read(message.subject, message.data), stream_seq))
                 except UndecodableError:
-                    continue  # `audit` has set it aside
-                yield AccessEntry(entry, stream_seq)
+                    pass  # `audit` has set it aside
+        return found
     finally:
         await subscription.unsubscribe()
         await _forget(jetstream, reader.name)

@@ -14,7 +14,7 @@ from contracts.streams import ACCESS, AUDIT_ACCESS
 from contracts.wire import UndecodableError
 from services.runtime import access
 from services.runtime.access import AccessEntry
-from services.runtime.access_evidence import AccessEvidence
+from services.runtime.access_evidence import PAGE_ENTRIES, AccessEvidence
 from services.runtime.anchors import OF_ACCESS
 from services.runtime.evidence import ALWAYS
 from services.runtime.verification import AnchorsReport, check_anchors, check_noted
@@ -100,13 +100,16 @@ class AccessVerifier:
         return state.last_seq, consumer.ack_floor.stream_seq if consumer.ack_floor else 0
 
     async def _streamed(self, first: int, last: int, stream_last: int, floor: int) -> AsyncIterator[KnownEntry]:
-        """What the stream has from one place to another."""
-        last = min(last, stream_last)
-        if first > last:
-            return
-        async for entry in access.entries(self._jetstream, max(first, 1), last):
-            its, place = entry.access, entry.stream_seq
-            yield KnownEntry(place, its.id, its.at, entry.digest(), is_due=place <= floor)
+        """What the stream has from one place to another; read in pages, so that no reader is left waiting and forgotten."""
+        first, last = max(first, 1), min(last, stream_last)
+        while first <= last:
+            page = await access.entries(self._jetstream, first, last, PAGE_ENTRIES)
+            for entry in page:
+                its, place = entry.access, entry.stream_seq
+                yield KnownEntry(place, its.id, its.at, entry.digest(), is_due=place <= floor)
+            if len(page) < PAGE_ENTRIES:
+                return
+            first = page[-1].stream_seq + 1
 
 
 async def _by_place(*sources: AsyncIterator[EntryRow | KnownEntry]) -> AsyncIterator[list[EntryRow | KnownEntry]]:

@@ -47,6 +47,14 @@ def test_golden_bytes_decode_to_what_was_meant(name: str, entry: Access) -> None
     assert access.encode(entry) == payload
 
 
+def test_the_digest_of_an_entry_is_what_it_was_first() -> None:
+    digests = [access.digest(place, entry.at, entry.texts()).hex() for place, entry in enumerate((EXAMPLE, OF_A_HOST), start=1)]
+    assert digests == [
+        "6591a838f3e4a44faca8fbfe691b6172f4130995ebc37253005dbd79362c3834",
+        "2a91124fe6028351b5e8e65ec191cb0ac972b62eb69bedd976fe307e9cef91a0",
+    ]
+
+
 @pytest.mark.parametrize("id_", ["os:", "os:a b", "alice", "usr_a:b", "os_alice"])
 def test_who_is_neither_of_the_directory_nor_of_a_host_is_refused(id_: str) -> None:
     with pytest.raises(msgspec.ValidationError):

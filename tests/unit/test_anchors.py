@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from contracts import anchors
+from contracts.access import digest
 from contracts.anchor_check import AnchorCheck
-from contracts.anchors import GENESIS, Anchor, Leaf
+from contracts.anchors import GENESIS, AccessAnchor, AccessLeaf, Anchor, Leaf
 from contracts.proof import Code, Finding
 from services.runtime.signing import PublicKeys
 from tests.unit.examples import FIRST_AT, ORG
 from tests.unit.signers import KEYS, OTHER_SIGNER, SIGNER
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "anchors"
+GOLDEN_ACCESS = Path(__file__).parent.parent / "golden" / "access_anchors"
 
 
 def anchor(number: int, previous: Anchor | None, sessions: int = 3, *, signed: bool = True) -> Anchor:
@@ -34,6 +36,32 @@ def anchor(number: int, previous: Anchor | None, sessions: int = 3, *, signed: b
         key_id=SIGNER.key_id if signed else "",
     )
     return replace(made, signature=SIGNER.sign(made.statement())) if signed else made
+
+
+def access_anchor(number: int, previous: AccessAnchor | None, entries: int = 3) -> AccessAnchor:
+    first = previous.last_stream_seq + 1 if previous else 1
+    places = range(first, first + entries)
+    leaves = tuple(
+        AccessLeaf(ORG, f"acc_{place}", place, FIRST_AT + place, digest(place, FIRST_AT + place, [b"text"])) for place in places
+    )
+    made = AccessAnchor(
+        number=number,
+        at=FIRST_AT + 1000 * number,
+        first_stream_seq=first,
+        last_stream_seq=places[-1],
+        leaves=leaves,
+        root=anchors.root([leaf.hash() for leaf in leaves]),
+        previous=previous.hash() if previous else GENESIS,
+        key_id=SIGNER.key_id,
+    )
+    return replace(made, signature=SIGNER.sign(made.statement()))
+
+
+def access_chain(length: int = 5) -> list[AccessAnchor]:
+    made: list[AccessAnchor] = []
+    for number in range(1, length + 1):
+        made.append(access_anchor(number, made[-1] if made else None, entries=number))
+    return made
 
 
 def chain(length: int = 5) -> list[Anchor]:
@@ -99,6 +127,25 @@ def test_golden_bytes_decode_to_what_was_meant() -> None:
     assert named(checked([anchors.decode(payload)])) == []
 
 
+def test_golden_bytes_of_access_anchors_decode_to_what_was_meant() -> None:
+    payload = (GOLDEN_ACCESS / "01.msgpack").read_bytes()
+    assert anchors.decode_access(payload) == access_anchor(1, None)
+    assert anchors.encode(access_anchor(1, None)) == payload
+    check = AnchorCheck[AccessAnchor](KEYS)
+    check.add(anchors.decode_access(payload))
+    assert check.finish(None).listed == []
+
+
+def test_an_anchor_of_one_chain_is_none_of_the_other() -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        anchors.decode(anchors.encode(access_anchor(1, None)))
+    with pytest.raises(msgspec.MsgspecError):
+        anchors.decode_access(anchors.encode(anchor(1, None)))
+    of_sessions, of_access = anchor(1, None), access_anchor(1, None)
+    fields = {name: getattr(of_access, name) for name in of_access.__struct_fields__} | {"leaves": of_sessions.leaves}
+    assert Anchor(**fields).statement() != of_access.statement(), "one's signature is none of the other"
+
+
 @pytest.mark.parametrize("payload", [b"", b"\xc0", b"\x93\x01\x02\x03", anchors.encode(anchor(1, None))[:-1]])
 def test_what_is_no_anchor_is_refused(payload: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
@@ -108,6 +155,8 @@ def test_what_is_no_anchor_is_refused(payload: bytes) -> None:
 def test_the_largest_anchor_fits_into_a_message() -> None:
     leaf = Leaf("org_" + "x" * 64, "sess_" + "x" * 64, 2**63 - 1, bytes(16))
     assert len(anchors.encode(replace(anchor(1, None), leaves=(leaf,) * anchors.LEAVES_MAX))) < 1024 * 1024
+    entry = AccessLeaf("org_" + "x" * 64, "acc_" + "x" * 64, 2**63 - 1, 2**63 - 1, bytes(32))
+    assert len(anchors.encode(replace(access_anchor(1, None), leaves=(entry,) * anchors.LEAVES_MAX))) < 1024 * 1024
 
 
 def test_nothing_is_wrong_with_anchors_as_they_were_made() -> None:
