@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from msgspec.structs import astuple, replace
 
 from contracts import keys
+from contracts.access import digest
+from contracts.access_check import Coverage, EntryCheck, EntryRow, KnownEntry
 from contracts.anchor_check import AnchorCheck
-from contracts.anchors import Anchor
+from contracts.anchors import GENESIS, AccessAnchor, AccessLeaf, Anchor, root
 from contracts.proof import SessionCheck
 from contracts.wire import Recorded
 from tests.unit.signers import KEYS, OTHER_SIGNER, PUBLIC_KEY, SIGNER
-from tests.unit.test_anchors import chain
+from tests.unit.test_access import EXAMPLE
+from tests.unit.test_anchors import access_chain, chain
 from tests.unit.test_proof import resealed, session
 
 # Begin of the other verifier: rows as tuples of numbers, text and bytes, as ClickHouse gives them.
@@ -68,18 +71,25 @@ def tree(hashes: list[bytes]) -> bytes:
     return hashlib.sha256(b"\x01" + tree(hashes[:split]) + tree(hashes[split:])).digest()
 
 
-def anchors_are_whole(rows: Sequence[Row], exported_keys: bytes) -> bool:
+def anchors_are_whole(rows: Sequence[Row], exported_keys: bytes, context: bytes = b"vsay anchor 1\n") -> bool:
     expected = bytes(32)
     for number, row in enumerate(rows, start=1):
         row_number, at, first, last, leaves, root, previous, key_id, signature = row
         hashes = [hashlib.sha256(b"\x00" + pack(list(leaf))).digest() for leaf in leaves]
         if row_number != number or previous != expected or tree(hashes) != root:
             return False
-        statement = b"vsay anchor 1\n" + pack([number, at, first, last, len(leaves), root, previous, key_id])
+        statement = context + pack([number, at, first, last, len(leaves), root, previous, key_id])
         if not is_signed(exported_keys, key_id, statement, signature):
             return False
         expected = hashlib.sha256(statement).digest()
     return True
+
+
+def access_entries_are_whole(rows: Sequence[Row], anchors: Sequence[Row], exported_keys: bytes) -> bool:
+    """Of a table that anchors are over from its first entry to its last; texts as bytes."""
+    leaves = [leaf for anchor in anchors for leaf in anchor[4]]
+    digests = {hashlib.sha256(pack(list(row))).digest() for row in rows}
+    return anchors_are_whole(anchors, exported_keys, b"vsay access anchor 1\n") and digests == {leaf[4] for leaf in leaves}
 
 
 # End of the other verifier.
@@ -153,5 +163,60 @@ def test_both_find_the_same_anchors_wrong(data: st.DataObject) -> None:
     assert theirs == ours or (theirs and len(made) < len(chain())), "only the stream shows that the last anchor is missing"
 
 
-def _row(anchor: Anchor) -> Row:
+@given(st.data())
+def test_both_find_the_same_access_entries_wrong(data: st.DataObject) -> None:
+    rows = [(place, entry.at + place, *replace(entry, id=f"acc_{place}").texts()) for place in range(1, 8) for entry in (EXAMPLE,)]
+    anchors = _over(rows, (3, 1, 3))
+    index, other = (data.draw(st.integers(0, len(rows) - 1)) for _ in range(2))
+    match data.draw(st.sampled_from(["alter", "remove", "add", "swap", "double", "leave"])):
+        case "alter":
+            column = data.draw(st.integers(1, len(rows[0]) - 1))
+            value = rows[index][column]
+            altered = value + 1 if isinstance(value, int) else value + b"\xff"
+            rows[index] = (*rows[index][:column], altered, *rows[index][column + 1 :])
+        case "remove":
+            del rows[index]
+        case "add":
+            rows.append((data.draw(st.integers(0, 9)), *rows[index][1:]))
+        case "swap":
+            rows[index], rows[other] = (rows[index][0], *rows[other][1:]), (rows[other][0], *rows[index][1:])
+        case "double":
+            rows.append(rows[index])
+        case _:
+            pass
+    check = EntryCheck(Coverage(since=EXAMPLE.at))
+    known = [KnownEntry(leaf.stream_seq, leaf.id, leaf.at, leaf.digest, made.number) for made in anchors for leaf in made.leaves]
+    for place in sorted({row[0] for row in rows} | {entry.stream_seq for entry in known}):
+        there = [EntryRow(row[0], row[2].decode(errors="replace"), row[1], digest(row[0], row[1], row[2:])) for row in rows]
+        left = check.place(
+            [row for row in there if row.stream_seq == place], [entry for entry in known if entry.stream_seq == place]
+        )
+        for entry in left.missing:
+            check.missing(entry)
+        for row in left.rows:
+            check.added(row)
+    check.finish()
+    assert access_entries_are_whole(rows, [_row(made) for made in anchors], EXPORTED) == (check.errors == 0)
+
+
+def _over(rows: Sequence[Row], numbers: Sequence[int]) -> list[AccessAnchor]:
+    """Anchors, each over so many of the rows."""
+    made: list[AccessAnchor] = []
+    for model, count in zip(access_chain(len(numbers)), numbers, strict=True):
+        first = made[-1].last_stream_seq + 1 if made else 1
+        its = rows[first - 1 : first - 1 + count]
+        leaves = tuple(AccessLeaf(EXAMPLE.org_id, row[2].decode(), row[0], row[1], digest(row[0], row[1], row[2:])) for row in its)
+        anchor = replace(
+            model,
+            first_stream_seq=first,
+            last_stream_seq=first + count - 1,
+            leaves=leaves,
+            root=root([leaf.hash() for leaf in leaves]),
+            previous=made[-1].hash() if made else GENESIS,
+        )
+        made.append(replace(anchor, signature=SIGNER.sign(anchor.statement())))
+    return made
+
+
+def _row(anchor: Anchor | AccessAnchor) -> Row:
     return astuple(replace(anchor, leaves=tuple(astuple(leaf) for leaf in anchor.leaves)))
