@@ -10,7 +10,7 @@ from nats.js import JetStreamContext
 from prometheus_client import CollectorRegistry
 
 from contracts import anchors, subjects
-from contracts.streams import ANCHORS, AUDIT, SESSIONS
+from contracts.streams import ACCESS_ANCHORS, ANCHORS, AUDIT, SESSIONS
 from services.audit.anchoring import Anchorer
 from services.audit.clickhouse import Store
 from services.audit.horizon import purge
@@ -23,13 +23,14 @@ from services.runtime.evidence import Evidence
 from tests.integration.processes import Service
 from tests.integration.servers import ClickHouse
 from tests.integration.stories import publish
+from tests.integration.test_access_verification import checked, read, whole
 from tests.integration.test_verification import found, jetstream, settings, settle, sinking, store, story, until
 
 __all__ = ("jetstream", "settings", "store")  # fixtures
 
 
 @pytest.mark.timeout(300)
-async def test_replicas_that_are_killed_leave_one_chain_that_has_every_session(
+async def test_replicas_that_are_killed_leave_one_chain_that_has_every_session_and_one_that_has_every_access_entry(
     settings: AuditSettings, jetstream: JetStreamContext, tmp_path: Path
 ) -> None:
     environment = {
@@ -51,6 +52,7 @@ async def test_replicas_that_are_killed_leave_one_chain_that_has_every_session(
             await asyncio.to_thread(replica.start)
         for number, told in enumerate(stories.values()):
             await publish(jetstream, *told.events)
+            await read(jetstream, [number])
             if number % 20 == 10:
                 await asyncio.to_thread(randomness.choice(replicas).restart, kill=True)
         connection = Connection(settings)
@@ -69,7 +71,11 @@ async def test_replicas_that_are_killed_leave_one_chain_that_has_every_session(
             )
             return not missing
 
+        async def has_all_entries() -> bool:
+            return (await checked(settings, jetstream))[1].anchored == len(stories)
+
         await until(has_all)
+        await until(has_all_entries)
         await connection.close()
         await settle(jetstream)
     finally:
@@ -79,6 +85,10 @@ async def test_replicas_that_are_killed_leave_one_chain_that_has_every_session(
     assert newest
     assert newest.number == (await jetstream.stream_info(ANCHORS.name)).state.messages
     assert await found(settings, jetstream) == set()
+    chain, entries = await checked(settings, jetstream)
+    assert chain.errors == 0, chain.findings
+    assert chain.head_number == (await jetstream.stream_info(ACCESS_ANCHORS.name)).state.messages
+    assert whole(entries, len(stories), len(stories))
 
 
 async def test_a_metric_says_how_much_is_not_anchored(settings: AuditSettings, jetstream: JetStreamContext, store: Store) -> None:
