@@ -41,9 +41,11 @@ check: setup
     lint-imports
     python -m deploy.documents --check
 
-# Everything that must hold: the checks, then every test.
+# Everything that must hold: the checks, then every test, in three processes: most of them wait most of the time.
 test *args: setup test-packages check
-    pytest "$@"
+    #!/bin/sh
+    [ "$#" -gt 0 ] || set -- --numprocesses 3 --dist loadfile
+    exec pytest "$@"
 
 # Runs checkov over every overlay, with the reasoned exceptions of k8s/checkov.yaml. Not part of `test`: it installs 300 MB.
 check-k8s: setup

@@ -19,8 +19,9 @@ from tests.integration.installation import Installation, installation
 from tests.integration.openssh import needs_openssh
 from tests.integration.processes import Client, Service, Terminal
 from tests.integration.proxy import Proxy, proxy_to
+from tests.integration.servers import free_port
 from tests.integration.test_session import verify
-from tests.integration.test_worker import eventually, free_port, metrics
+from tests.integration.test_worker import eventually, metrics
 
 pytestmark = [needs_openssh, pytest.mark.timeout(400)]
 

@@ -1,5 +1,6 @@
 """The real backing services as tests start them: nats-server and the ClickHouse engine, each in a process of its own."""
 
+import itertools
 import json
 import os
 import socket
@@ -8,10 +9,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 from tests.integration.containers import IN_CONTAINERS, Contained, Image, Process, this_user
+
+PORTS_FROM = 12_000
+PORTS_EACH = 2_000
+"""For each of the processes that run tests beside each other."""
+
+PORT_RANGES = 10
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
@@ -230,6 +238,24 @@ IS_CLICKHOUSE_SERVER = IN_CONTAINERS and os.environ.get("VSAY_IMAGE_CLICKHOUSE_K
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """One of this address that nobody listens on now."""
-    with socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        return int(probe.getsockname()[1])
+    """One of this address that nobody listens on now, and that neither this process nor a test process beside it gives again soon.
+
+    It is below those that Linux gives by itself, as to a connection that is made before a server has bound the port.
+    """
+    for port in _ports:
+        try:
+            with socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET):
+                return port
+        except OSError:
+            continue  # somebody listens
+    raise AssertionError("a cycle has no end")
+
+
+def _own_ports() -> Iterator[int]:
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PORT_RANGES
+    first = PORTS_FROM + number * PORTS_EACH
+    begin = os.getpid() % PORTS_EACH  # two runs beside each other begin in different places
+    return itertools.cycle(first + (begin + each) % PORTS_EACH for each in range(PORTS_EACH))
+
+
+_ports = _own_ports()

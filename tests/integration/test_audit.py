@@ -29,9 +29,9 @@ from services.session_api.logs import CATCH_UP_SECONDS_MAX, caught_up
 from services.session_api.settings import ApiSettings
 from tests.integration.processes import Service
 from tests.integration.projections import projections
-from tests.integration.servers import ClickHouse, NatsServer
+from tests.integration.servers import ClickHouse, NatsServer, free_port
 from tests.integration.stories import JOHN, NOON, Story, publish, some_story
-from tests.integration.test_health import ask, free_port
+from tests.integration.test_health import ask
 
 WAIT_SECONDS_MAX = 60.0
 BATCH_SECONDS_MAX = 0.1

@@ -3,19 +3,13 @@
 import asyncio
 import json
 import os
-import socket
 import sys
 
 from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.runtime import health, metrics
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.integration.servers import free_port
 
 
 async def ask(port: int, request: bytes) -> tuple[int, bytes]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +24,7 @@ from tests.integration.installation import Installation, installation
 from tests.integration.openssh import needs_openssh
 from tests.integration.processes import Client, Service, Terminal
 from tests.integration.proxy import proxy_to
+from tests.integration.servers import free_port
 from tests.integration.test_session import verify
 
 pytestmark = [needs_openssh, pytest.mark.timeout(300)]
@@ -36,11 +36,6 @@ CONDITION_SECONDS_MAX = 60.0
 def parts(tmp_path: Path) -> Iterator[Installation]:
     with installation(tmp_path) as parts:
         yield parts
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,19 +16,11 @@ from nats.errors import Error as NatsError
 from contracts import streams, subjects
 from services.runtime import bus
 from services.runtime.settings import StreamSettings, load
-from tests.integration.servers import Server
+from tests.integration.servers import Server, free_port
 from tests.kubernetes.rendered import environment, named
 
 WAIT_SECONDS_MAX = 120.0
 SECRETS = {"NATS_USER": "vsay", "NATS_PASSWORD": "1e3-is-text"}
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class ManifestNats(Server):
@@ -88,7 +79,7 @@ def pod(directory: Path, overlay: str, index: int, ports: list[list[int]]) -> Ma
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[list[ManifestNats]]:
-    flat = free_ports(9)
+    flat = [free_port() for _ in range(9)]
     ports = [flat[index * 3 : index * 3 + 3] for index in range(3)]
     servers = [pod(tmp_path, "production", index, ports) for index in range(3)]
     try:
@@ -121,7 +112,7 @@ def settings(overlay: str, *servers: ManifestNats) -> StreamSettings:
 
 
 async def test_one_server_takes_every_stream_and_nobody_without_the_password(tmp_path: Path) -> None:
-    with pod(tmp_path, "dev", 0, [free_ports(3)]) as server:
+    with pod(tmp_path, "dev", 0, [[free_port() for _ in range(3)]]) as server:
         client = await bus.connect(settings("dev", server), "test")
         try:
             await bus.declare(client.jetstream(), settings("dev", server))
@@ -184,7 +175,7 @@ def _waiting(server: ManifestNats) -> bool:
 
 @pytest.mark.parametrize("overlay", ["dev", "production"])
 def test_the_server_finds_nothing_wrong_with_the_configuration(overlay: str, tmp_path: Path) -> None:
-    flat = free_ports(9)
+    flat = [free_port() for _ in range(9)]
     server = pod(tmp_path, overlay, 0, [flat[index * 3 : index * 3 + 3] for index in range(3)])
     run = subprocess.run([*server._command(), "-t"], env=server._environment(), capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
